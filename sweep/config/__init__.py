@@ -1,0 +1,1 @@
+"""space.yaml -> SweepConfig, and a configuration -> the command line of its trial."""

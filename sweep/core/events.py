@@ -1,0 +1,370 @@
+"""The journal as a type: what can happen (events) and what can be ordered (effects).
+
+An event is a fact that is not a consequence of earlier events. Each is one line of `journal.jsonl`:
+
+    {"v": 1, "seq": 17, "at": 1763960000.25, "event": "Reported", "trial": 3, "attempt": 1, "step": 5, ...}
+
+`v` is SCHEMA, `seq` counts from 0 without gaps, `at` is in seconds since the epoch. Numbers that JSON lacks
+are the strings "NaN", "Infinity", "-Infinity". Within one schema version fields are only ever added, with a
+default; a reader ignores fields that it does not know and refuses events and versions that it does not know.
+
+An effect is an order of the machine to an edge. Effects are never written: they follow from the events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sweep.core.model import Outcome, Rules, TrialState, Verdict
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Event:
+    at: float
+
+
+@dataclass(frozen=True)
+class SweepOpened(Event):
+    """The first record: everything that is fixed for the sweep's life. `config` is SweepConfig as JSON."""
+
+    id: str
+    rules: Rules
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ControllerStarted(Event):
+    """A controller took the sweep over: leases that were only offered are gone, orders unanswered are void."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+    host: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class TrialSampled(Event):
+    """A configuration, numbered by Optuna. `origin` is "sampler" or "enqueued"."""
+
+    number: int
+    params: dict[str, Any]
+    origin: str = "sampler"
+
+
+@dataclass(frozen=True)
+class SamplerExhausted(Event):
+    """The sampler has nothing more to offer (a grid is done), or cannot go on."""
+
+    why: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class SlotOffered(Event):
+    """This controller holds the lease of a slot, for whichever trial is next."""
+
+    slot: str
+    device: str
+
+
+@dataclass(frozen=True)
+class RunLinked(Event):
+    """The trial's MLflow run exists (only journaled where the trial waits for it)."""
+
+    trial: int
+    run_id: str
+
+
+@dataclass(frozen=True)
+class AttemptStarted(Event):
+    """The attempt's supervisor lives. (pid, start_time, boot_id) is the supervisor's identity."""
+
+    trial: int
+    attempt: int
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Reported(Event):
+    """What the trial said; `at` is the trial's own time of saying it."""
+
+    trial: int
+    attempt: int
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Checkpointed(Event):
+    """A whole checkpoint lies in `directory`, relative to the sweep's folder."""
+
+    trial: int
+    attempt: int
+    step: int
+    directory: str
+
+
+@dataclass(frozen=True)
+class PruneAdvised(Event):
+    """The pruner's verdict over the report of `step`. (That it lets a trial go on is not journaled.)"""
+
+    trial: int
+    attempt: int
+    step: int
+
+
+@dataclass(frozen=True)
+class AttemptEnded(Event):
+    """Proof that no process of the attempt lives.
+
+    code/signal: of the command's first process; both None if nobody saw it end (lost). acknowledged: the verdict
+    that the trial itself took notice of, or "prune" where it raised TrialPruned by itself. signalled: the
+    supervisor had to use signals. cause: the last error line, for people and for telling failures apart.
+    hint: what the evidence says about the failure ("oom"), if it says anything.
+    """
+
+    trial: int
+    attempt: int
+    code: int | None = None
+    signal: int | None = None
+    acknowledged: str | None = None
+    signalled: bool = False
+    cause: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class LaunchFailed(Event):
+    """No process came to be: the nursery died, the lease was lost on the way, a folder could not be written."""
+
+    trial: int
+    attempt: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class StopAsked(Event):
+    """Somebody wants an end: of one trial, or (trial None) of the sweep. now: without a checkpoint window."""
+
+    trial: int | None = None
+    now: bool = False
+    why: str = "stopped by the user"
+
+
+@dataclass(frozen=True)
+class DrainAsked(Event):
+    why: str = "drained by the user"
+
+
+@dataclass(frozen=True)
+class PauseAsked(Event):
+    pass
+
+
+@dataclass(frozen=True)
+class ResumeAsked(Event):
+    pass
+
+
+@dataclass(frozen=True)
+class TimeUp(Event):
+    """The sweep's own timeout has passed."""
+
+
+@dataclass(frozen=True)
+class LimitsSet(Event):
+    """New limits; None leaves one as it is. slots 0 means no limit."""
+
+    trials: int | None = None
+    slots: int | None = None
+
+
+@dataclass(frozen=True)
+class Enqueued(Event):
+    """A configuration of the user's own, next in line."""
+
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Noted(Event):
+    """Something worth telling that changes nothing: for `why` and the controller's log."""
+
+    text: str
+    trial: int | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    pass
+
+
+@dataclass(frozen=True)
+class Ask(Effect):
+    """Sample one configuration; answered by TrialSampled or SamplerExhausted."""
+
+
+@dataclass(frozen=True)
+class Prefer(Effect):
+    """Hand these parameters out at the next Ask."""
+
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MakeRun(Effect):
+    """Make the trial's MLflow run ahead; answered by RunLinked."""
+
+    trial: int
+
+
+@dataclass(frozen=True)
+class Launch(Effect):
+    """Start the attempt on this leased slot; answered by AttemptStarted or LaunchFailed."""
+
+    trial: int
+    attempt: int
+    slot: str
+
+
+@dataclass(frozen=True)
+class Release(Effect):
+    """Give back the lease of a slot that was offered."""
+
+    slot: str
+
+
+@dataclass(frozen=True)
+class Judge(Effect):
+    """Tell Optuna this intermediate value; answered by PruneAdvised, or not at all."""
+
+    trial: int
+    attempt: int
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Tell(Effect):
+    """The trial is over; Optuna is told this, once."""
+
+    trial: int
+    state: TrialState
+    values: tuple[float, ...] | None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True)
+class Deliver(Effect):
+    """Let the attempt know a verdict: the file, after `grace` seconds SIGTERM, `kill_after` later SIGKILL."""
+
+    trial: int
+    attempt: int
+    verdict: Verdict
+    grace: float
+    kill_after: float
+
+
+@dataclass(frozen=True)
+class Finish(Effect):
+    """The sweep has ended; `state` and `why` are in the state."""
+
+
+EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        SweepOpened,
+        ControllerStarted,
+        TrialSampled,
+        SamplerExhausted,
+        SlotOffered,
+        RunLinked,
+        AttemptStarted,
+        Reported,
+        Checkpointed,
+        PruneAdvised,
+        AttemptEnded,
+        LaunchFailed,
+        StopAsked,
+        DrainAsked,
+        PauseAsked,
+        ResumeAsked,
+        TimeUp,
+        LimitsSet,
+        Enqueued,
+        Noted,
+    )
+}
+_NAMES: dict[type[Event], tuple[str, ...]] = {
+    kind: tuple(f.name for f in fields(kind)) for kind in EVENTS.values()
+}
+_ODD = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def number_to_json(value: float) -> float | str:
+    """Strict JSON has no NaN or infinity: they are written as words."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def number_from_json(value: Any) -> float:
+    """Raises ValueError for anything that is neither a number nor one of the three words."""
+    if isinstance(value, str):
+        if value not in _ODD:
+            raise ValueError(f"not a number: {value!r}")
+        return _ODD[value]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"not a number: {value!r}")
+    return float(value)
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as a JSON object, without the journal's own `v` and `seq`."""
+    record: dict[str, Any] = {"event": type(event).__name__}
+    for name in _NAMES[type(event)]:
+        record[name] = getattr(event, name)
+    if type(event) is Reported:
+        record["metrics"] = {key: number_to_json(value) for key, value in event.metrics.items()}
+    elif type(event) is SweepOpened:
+        record["rules"] = {f.name: getattr(event.rules, f.name) for f in fields(Rules)}
+    return record
+
+
+def from_json(record: dict[str, Any]) -> Event:
+    """Raises ValueError for an event that this version does not know or that lacks a field."""
+    kind = EVENTS.get(record.get("event", ""))
+    if kind is None:
+        raise ValueError(f"unknown event {record.get('event')!r}")
+    known = {name: record[name] for name in _NAMES[kind] if name in record}
+    try:
+        mend = _MEND.get(kind)
+        return kind(**(mend(known) if mend else known))
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"{kind.__name__}: {error}") from None
+
+
+def _reported(known: dict[str, Any]) -> dict[str, Any]:
+    return {**known, "metrics": {key: number_from_json(value) for key, value in known["metrics"].items()}}
+
+
+def _opened(known: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(Rules)}
+    rules = {key: value for key, value in known["rules"].items() if key in names}
+    rules["metrics"] = tuple(rules["metrics"])
+    rules["directions"] = tuple(rules["directions"])
+    return {**known, "rules": Rules(**rules)}
+
+
+_MEND: dict[type[Event], Callable[[dict[str, Any]], dict[str, Any]]] = {
+    Reported: _reported,
+    SweepOpened: _opened,
+}

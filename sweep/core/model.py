@@ -1,0 +1,208 @@
+"""What a sweep is made of: the nouns of the state machine and nothing else.
+
+A `Sweep` holds `Trial`s, a trial holds `Attempt`s, an attempt holds the slots that it was given. Only
+`machine.step` changes them. Times are seconds since the epoch, as the controller's clock tells them (it never
+goes back while a controller lives).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class TrialState(str, Enum):
+    """Optuna's states, by Optuna's names."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (TrialState.WAITING, TrialState.RUNNING)
+
+
+class Outcome(str, Enum):
+    """Why an attempt ended."""
+
+    COMPLETED = "COMPLETED"
+    PRUNED = "PRUNED"
+    STALLED = "STALLED"
+    TIMED_OUT = "TIMED_OUT"
+    OOM = "OOM"
+    CRASHED = "CRASHED"
+    STOPPED = "STOPPED"
+    LOST = "LOST"
+
+
+class SweepState(str, Enum):
+    """INTERRUPTED is not here: it is what an observer says of a live state whose controller is gone."""
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    DRAINING = "DRAINING"  # no new trials, the running ones finish
+    STOPPING = "STOPPING"  # the running ones were told to end
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+
+    @property
+    def ended(self) -> bool:
+        return self in (SweepState.FINISHED, SweepState.FAILED)
+
+
+class Phase(str, Enum):
+    """Where an attempt is in its life: LAUNCHING -> RUNNING -> ENDED, or LAUNCHING -> ENDED."""
+
+    LAUNCHING = "LAUNCHING"  # ordered; no process is known yet
+    RUNNING = "RUNNING"  # its supervisor is known by (pid, start time, boot id)
+    ENDED = "ENDED"
+
+
+class Verdict(str, Enum):
+    """What a running attempt can be told. A later verdict replaces an earlier one only if it is stronger."""
+
+    PRUNE = "prune"
+    STOP = "stop"
+    KILL = "kill"  # stop without the window for a checkpoint
+
+    @property
+    def strength(self) -> int:
+        return _STRENGTH[self]
+
+
+_STRENGTH = {Verdict.PRUNE: 0, Verdict.STOP: 1, Verdict.KILL: 2}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the machine needs to know of space.yaml; frozen in the journal's first record.
+
+    grace: seconds between a verdict and SIGTERM. kill_after: seconds between SIGTERM and SIGKILL.
+    retries: outcome name -> how many further attempts it buys. LOST is not charged, only bounded.
+    fail_fast: this many first trials that fail alike end the sweep; 0 never does.
+    ahead: configurations sampled before a slot is free for them.
+    """
+
+    metrics: tuple[str, ...]
+    directions: tuple[str, ...]
+    trials: int | None = None
+    value: str = "last"  # or "best"
+    slots: int | None = None
+    timeout: float | None = None
+    retries: dict[str, int] = field(default_factory=dict)
+    fail_fast: int = 3
+    grace: float = 30.0
+    kill_after: float = 5.0
+    ahead: int = 1
+    needs_run: bool = False  # a trial waits for its MLflow run id
+
+    @property
+    def single(self) -> bool:
+        return len(self.metrics) == 1
+
+
+@dataclass(slots=True)
+class Attempt:
+    number: int  # 1, 2, ... within its trial
+    slot: str
+    device: str
+    phase: Phase = Phase.LAUNCHING
+    pid: int | None = None  # of the supervisor
+    start_time: int | None = None  # of the supervisor, clock ticks since boot
+    boot_id: str | None = None
+    launched: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    verdict: Verdict | None = None
+    verdict_why: str = ""
+    outcome: Outcome | None = None
+    why: str = ""
+    step: int | None = None  # last step reported by this attempt
+
+
+@dataclass(slots=True)
+class Trial:
+    number: int
+    params: dict[str, Any]
+    origin: str = "sampler"  # or "enqueued"
+    state: TrialState = TrialState.WAITING
+    attempts: list[Attempt] = field(default_factory=list)
+    latest: dict[str, float] = field(default_factory=dict)  # last value of every metric
+    best: dict[str, float] = field(default_factory=dict)  # best value of every objective
+    best_step: int | None = None  # step of the first objective's best value
+    step: int | None = None  # highest step reported by any attempt
+    judged: int | None = None  # highest step that the pruner has seen
+    checkpoint: str | None = None  # folder of the newest whole one, relative to the sweep
+    checkpoint_step: int | None = None
+    values: tuple[float, ...] | None = None
+    run_id: str | None = None
+    why: str = ""
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The live attempt, if there is one."""
+        if self.attempts and self.attempts[-1].phase is not Phase.ENDED:
+            return self.attempts[-1]
+        return None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.attempts[-1].outcome if self.attempts else None
+
+
+@dataclass(slots=True)
+class Sweep:
+    """The whole state. The collections beside `trials` are indexes over it, so that every step is O(1)."""
+
+    id: str
+    rules: Rules
+    config: dict[str, Any]
+    opened: float
+    state: SweepState = SweepState.RUNNING
+    why: str = ""
+    trials: dict[int, Trial] = field(default_factory=dict)
+    ready: deque[int] = field(default_factory=deque)  # WAITING trials, next first
+    live: set[int] = field(default_factory=set)  # trials with a live attempt
+    offers: dict[str, str] = field(default_factory=dict)  # leased and idle: slot -> device
+    queue: deque[dict[str, Any]] = field(default_factory=deque)  # configurations of the user's own, unsampled
+    asking: int = 0  # orders to sample that are not answered yet
+    exhausted: str = ""  # why the sampler has nothing more
+    counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
+    best: int | None = None  # number of the best COMPLETE trial (single objective)
+    first_failures: list[str] | None = field(default_factory=list)  # causes, until a trial does not fail
+    controller: dict[str, Any] = field(default_factory=dict)
+    active: float = 0.0  # seconds that earlier controllers drove this sweep
+    resumed: float = 0.0  # when the present controller took over
+    at: float = 0.0  # time of the newest event
+
+    def capacity_left(self) -> int:
+        """How many more attempts the user's own limit on slots allows beside the live and the offered."""
+        if self.rules.slots is None:
+            return 1 << 30
+        return max(0, self.rules.slots - len(self.live) - len(self.offers))
+
+    def unsampled(self) -> int:
+        """How many configurations may still be asked for."""
+        if self.exhausted:
+            return 0
+        if self.rules.trials is None:
+            return 1 << 30
+        return max(0, self.rules.trials - len(self.trials) - self.asking)
+
+    def demand(self) -> int:
+        """How many further slots it would be useful to lease now."""
+        if self.state is not SweepState.RUNNING:
+            return 0
+        useful = len(self.ready) + self.asking + self.unsampled() - len(self.offers)
+        return max(0, min(useful, self.capacity_left()))
+
+    def deadline(self) -> float | None:
+        """When the sweep's own timeout passes, on the controller's clock."""
+        if self.rules.timeout is None or self.state is not SweepState.RUNNING:
+            return None
+        return self.resumed + self.rules.timeout - self.active

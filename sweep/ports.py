@@ -1,0 +1,103 @@
+"""What the controller needs of the world, as protocols of one to four methods.
+
+An edge answers by an event: either as the return value, or later through the `Inbox` that it was given, from
+any thread. Edges know ports, core, config and rundir, never each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweep.core.events import Event, Judge, Prefer, Tell
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A share of a device. `id` is the name of its lease, the same for everybody on this machine.
+
+    kind: "gpu", "cpu" (later "npu", "xpu"). env: what pins a process to it. threads: cores of its share.
+    """
+
+    id: str
+    device: str
+    kind: str
+    index: int
+    name: str
+    env: dict[str, str] = field(default_factory=dict)
+    threads: int = 1
+    memory: int = 0  # bytes, of the whole device
+
+
+@dataclass(frozen=True)
+class Order:
+    """One attempt to be started. argv is final, env is added to the controller's own; lease is a descriptor."""
+
+    trial: int
+    attempt: int
+    directory: Path
+    argv: list[str]
+    env: dict[str, str]
+    cwd: Path
+    lease: int
+    slot: str
+    device: str
+    report: dict[str, Any]  # mode, patterns, metrics: what the supervisor reads in the output
+
+
+@dataclass(frozen=True)
+class Started:
+    """A supervisor's identity, and a pidfd that becomes readable when it has ended."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+    pidfd: int
+
+
+Inbox = Callable[[Event], None]
+
+
+class Search(Protocol):
+    """Optuna, off the loop. Orders are served in order; answers come through the inbox."""
+
+    def ask(self, prefer: Sequence[Prefer] = ()) -> None: ...
+    def judge(self, order: Judge) -> None: ...
+    def tell(self, order: Tell) -> None: ...
+    def close(self) -> None: ...
+
+
+class Launcher(Protocol):
+    """Processes. `launch` raises OSError where no supervisor came to be."""
+
+    def launch(self, order: Order) -> Started: ...
+    def close(self) -> None: ...
+
+
+class Devices(Protocol):
+    """Slots of this machine and their leases."""
+
+    slots: Sequence[Slot]
+
+    def acquire(self, slot: Slot, holder: dict[str, Any]) -> int | None:
+        """The lease's descriptor, or None while somebody else holds it or the device is in use."""
+        ...
+
+    def measure(self) -> dict[str, dict[str, float]]:
+        """device -> utilisation (0 to 1), memory_used and memory_total (bytes), power (W), temperature (C)."""
+        ...
+
+
+class Journal(Protocol):
+    def append(self, event: Event) -> None: ...
+    def commit(self) -> None:
+        """Everything appended is on disk after this."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the epoch; never goes back within a process."""
+        ...

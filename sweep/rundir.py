@@ -1,0 +1,168 @@
+"""Owns every path below `sweeps/` and the few ways in which files there are written.
+
+    sweeps/<id>/
+      space.yaml  source.json       the file as given; where it ran and from what
+      journal.jsonl                 every event, in order: the truth (journal.py)
+      study.log                     Optuna's journal storage (search.py)
+      mlflow.json                   the follower's cursor and run ids (tracking)
+      controller.lock  controller.log  follower.log  nursery.lock
+      doorbell                      datagram socket that a report rings
+      trials/<number>/<attempt>/
+        params.json  attempt.json  verdict.json  exit.json
+        reports.jsonl  usage.jsonl  output.log  checkpoints/<step>/
+
+A whole-file write is atomic (temporary file, then rename): a reader sees the old file or the new, never half of
+one. Folders are private to their user (0700).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import BusyError, NotFoundError, StorageError
+
+ROOT = "sweeps"
+
+
+class AttemptDir:
+    """Paths of one attempt."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.params = path / "params.json"
+        self.attempt = path / "attempt.json"
+        self.verdict = path / "verdict.json"
+        self.exit = path / "exit.json"
+        self.reports = path / "reports.jsonl"
+        self.usage = path / "usage.jsonl"
+        self.output = path / "output.log"
+        self.checkpoints = path / "checkpoints"
+
+
+class SweepDir:
+    """Paths of one sweep."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.id = path.name
+        self.space = self.path / "space.yaml"
+        self.source = self.path / "source.json"
+        self.journal = self.path / "journal.jsonl"
+        self.study = self.path / "study.log"
+        self.mlflow = self.path / "mlflow.json"
+        self.controller_lock = self.path / "controller.lock"
+        self.controller_log = self.path / "controller.log"
+        self.follower_log = self.path / "follower.log"
+        self.nursery_lock = self.path / "nursery.lock"
+        self.doorbell = self.path / "doorbell"
+        self.trials = self.path / "trials"
+
+    def attempt(self, trial: int, attempt: int) -> AttemptDir:
+        return AttemptDir(self.trials / str(trial) / str(attempt))
+
+
+def create(project: Path, name: str) -> SweepDir:
+    """A new folder `sweeps/<name>-<number>`, numbered after the highest there is.
+
+    Raises StorageError where the folder cannot be made.
+    """
+    root = project / ROOT
+    try:
+        root.mkdir(mode=0o700, exist_ok=True)
+        number = max((n for n in _numbers(root, name)), default=0) + 1
+        while True:
+            path = root / f"{name}-{number}"
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:  # another `sweep run` took this number in between
+                number += 1
+                continue
+            (path / "trials").mkdir(mode=0o700)
+            return SweepDir(path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make a folder for the sweep in {root}: {error.strerror}",
+            hint="run it from a folder that you may write to",
+        ) from None
+
+
+def _numbers(root: Path, name: str) -> list[int]:
+    pattern = re.compile(re.escape(name) + r"-(\d+)")
+    return [int(found[1]) for entry in root.iterdir() if (found := pattern.fullmatch(entry.name))]
+
+
+def find(project: Path, wanted: str | None) -> SweepDir:
+    """The sweep with this id, the newest with this name, or the newest of all. Raises NotFoundError."""
+    root = project / ROOT
+    known = [path for path in root.iterdir() if (path / "journal.jsonl").exists()] if root.is_dir() else []
+    if wanted is not None:
+        exact = [path for path in known if path.name == wanted]
+        known = exact or [path for path in known if re.fullmatch(re.escape(wanted) + r"-\d+", path.name)]
+    if not known:
+        raise NotFoundError(
+            f"no sweep {wanted!r} in {root}" if wanted else f"no sweep in {root}",
+            hint="`sweep run space.yaml` starts one; sweeps are looked for in the folder that you are in",
+        )
+    return SweepDir(max(known, key=lambda path: path.stat().st_ctime_ns if wanted is None else _number(path)))
+
+
+def _number(path: Path) -> int:
+    tail = path.name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Replaces the file as a whole. Raises OSError."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with scratch.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+    scratch.rename(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, ensure_ascii=False))
+
+
+def read_json(path: Path) -> Any | None:
+    """What the file says, or None where it is not there (yet) or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def lock(path: Path, holder: str) -> int:
+    """Takes an exclusive lock for this process's life and writes who holds it; returns its descriptor.
+
+    Raises BusyError that names the present holder.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        present = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        os.close(handle)
+        raise BusyError(f"{path.parent.name} is already driven by {present}") from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, holder.encode(), 0)
+    return handle
+
+
+def locked(path: Path) -> bool:
+    """Whether some process holds the lock."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
