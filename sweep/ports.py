@@ -6,12 +6,13 @@ any thread. Edges know ports, core, config and rundir, never each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from sweep.core.events import Event, Judge, Prefer, Tell
+from sweep.core.model import Sweep
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,23 @@ class Order:
 
 @dataclass(frozen=True)
 class Started:
-    """A supervisor's identity, and a pidfd that becomes readable when it has ended."""
+    """A supervisor's identity, and a pidfd that becomes readable when it has ended (None if it has already)."""
 
     pid: int
     start_time: int
     boot_id: str
-    pidfd: int
+    pidfd: int | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A launcher's answer: the attempt has started, or why not; `trouble` concerns no attempt but all."""
+
+    trial: int = -1
+    attempt: int = -1
+    started: Started | None = None
+    error: str = ""
+    trouble: str = ""
 
 
 Inbox = Callable[[Event], None]
@@ -63,23 +75,46 @@ Inbox = Callable[[Event], None]
 class Search(Protocol):
     """Optuna, off the loop. Orders are served in order; answers come through the inbox."""
 
-    def ask(self, prefer: Sequence[Prefer] = ()) -> None: ...
+    def prefer(self, order: Prefer) -> None: ...
+    def ask(self) -> None: ...
     def judge(self, order: Judge) -> None: ...
     def tell(self, order: Tell) -> None: ...
-    def close(self) -> None: ...
 
 
 class Launcher(Protocol):
-    """Processes. `launch` raises OSError where no supervisor came to be."""
+    """Processes. `launch` raises OSError where the order cannot be given; `replies` answers it later."""
 
-    def launch(self, order: Order) -> Started: ...
-    def close(self) -> None: ...
+    def fileno(self) -> int: ...
+    def launch(self, order: Order) -> None: ...
+    def replies(self) -> Iterator[Reply]: ...
+
+
+class Tracker(Protocol):
+    """The follower's process. Requests are answered by `replies`, each a mapping with one key:
+
+    run: [trial, run id]; collected: [trial, attempt]; error: text (once, when the store stops answering); ok; gone:
+    text (the process has ended; `revive` starts another).
+    """
+
+    def fileno(self) -> int: ...
+    def make_run(self, trial: int) -> None: ...
+    def collect(self, trial: int, attempt: int) -> None: ...
+    def replies(self) -> Iterator[Mapping[str, Any]]: ...
+    def revive(self) -> None: ...
+
+
+class View(Protocol):
+    """Somebody who watches. Both are called in the loop's thread and must be quick."""
+
+    def saw(self, event: Event, sweep: Sweep) -> None: ...
+    def picture(self, sweep: Sweep, now: float, notices: Sequence[str]) -> None: ...
 
 
 class Devices(Protocol):
     """Slots of this machine and their leases."""
 
-    slots: Sequence[Slot]
+    @property
+    def slots(self) -> Sequence[Slot]: ...
 
     def acquire(self, slot: Slot, holder: dict[str, Any]) -> int | None:
         """The lease's descriptor, or None while somebody else holds it or the device is in use."""

@@ -5,7 +5,7 @@
       journal.jsonl                 every event, in order: the truth (journal.py)
       study.log                     Optuna's journal storage (search.py)
       mlflow.json                   the follower's cursor and run ids (tracking)
-      controller.lock  controller.log  follower.log  nursery.lock
+      controller.lock  controller.log  follower.lock  follower.log  nursery.lock
       doorbell                      datagram socket that a report rings
       trials/<number>/<attempt>/
         params.json  attempt.json  verdict.json  exit.json
@@ -58,6 +58,7 @@ class SweepDir:
         self.controller_lock = self.path / "controller.lock"
         self.controller_log = self.path / "controller.log"
         self.follower_log = self.path / "follower.log"
+        self.follower_lock = self.path / "follower.lock"
         self.nursery_lock = self.path / "nursery.lock"
         self.doorbell = self.path / "doorbell"
         self.trials = self.path / "trials"

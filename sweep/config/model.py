@@ -1,68 +1,94 @@
 """space.yaml as types. `load.py` fills them and turns pydantic's complaints into words with a place.
 
 Every default is here, and `extra="forbid"` makes an unknown key an error. Durations are seconds; in the file they
-may also be written `90s`, `15m`, `2h`, `1d`.
+may also be written `90s`, `15m`, `2h`, `1d`. A validator says its mistakes with `refuse`, so that they keep the
+key that each is about.
+
+A model accepts the short forms of the file and its own dump alike, because the journal keeps the dump. What one
+key alone can show to be wrong is refused here; what needs two keys of the file is in `checks.py`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-Scalar = bool | int | float | str | None
+from sweep.config.command import split
+from sweep.config.parameters import (
+    Categorical,
+    Constant,
+    Flag,
+    Float,
+    Int,
+    Model,
+    Parameter,
+    Space,
+    refuse,
+    whole,
+)
+from sweep.config.words import Problem, found, listed, show
+from sweep.errors import ConfigError
 
+__all__ = [
+    "Categorical",
+    "Checkpoints",
+    "Constant",
+    "Devices",
+    "Float",
+    "Int",
+    "Mlflow",
+    "Named",
+    "Parameter",
+    "Report",
+    "Retry",
+    "SweepConfig",
+    "safe",
+]
 
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Float(Model):
-    """A real number in [low, high]; `step` and `log` as in Optuna's FloatDistribution."""
-
-    type: Literal["float"] = "float"
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-    when: dict[str, Any] | None = None
-
-
-class Int(Model):
-    """A whole number in [low, high]; `step` and `log` as in Optuna's IntDistribution."""
-
-    type: Literal["int"] = "int"
-    low: int
-    high: int
-    step: int = 1
-    log: bool = False
-    when: dict[str, Any] | None = None
-
-
-class Categorical(Model):
-    """One of `choices`."""
-
-    type: Literal["categorical"] = "categorical"
-    choices: list[Scalar]
-    when: dict[str, Any] | None = None
-
-
-class Constant(Model):
-    """The same in every trial: handed to the command and to MLflow, never sampled."""
-
-    type: Literal["constant"] = "constant"
-    value: Any
-    when: dict[str, Any] | None = None
+_SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,63}")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DEVICES = re.compile(r"(?:auto|(gpu|cpu)(?::(\d+))?)")
+_UUID = re.compile(r"[A-Za-z]+-[\w-]+")
 
 
-Parameter = Annotated[Float | Int | Categorical | Constant, Field(discriminator="type")]
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        parts = _DURATION.fullmatch(value.strip())
+        if parts is None:
+            raise refuse(Problem(f"found {found(value)}; wanted are seconds, or 90s, 15m, 2h, 1d"))
+        return float(parts[1]) * _UNITS[parts[2]]
+    return value
+
+
+def _names(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Count = Annotated[int, BeforeValidator(whole), Field(strict=True, ge=1)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(strict=True, gt=0, allow_inf_nan=False)]
+Pause = Annotated[float, BeforeValidator(_seconds), Field(strict=True, ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Named(Model):
     """A sampler or pruner of Optuna's by name, with Optuna's own keyword arguments."""
 
-    name: str
+    name: Text
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and "options" not in value:
+            if "name" not in value:
+                raise refuse(Problem(f"has {listed(value) or 'nothing'} but no `name`", (), "such as `name: tpe`"))
+            return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}
+        return value
 
 
 class Report(Model):
@@ -70,6 +96,34 @@ class Report(Model):
 
     mode: Literal["api", "pattern", "json", "mlflow"] = "api"
     patterns: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"mode": value}
+        if isinstance(value, dict) and "pattern" in value:
+            others = [key for key in value if key != "pattern"]
+            if others:
+                raise refuse(*(Problem("is no key beside `pattern`", (key,)) for key in others))
+            return {"mode": "pattern", "patterns": _names(value["pattern"])}
+        return value
+
+    @model_validator(mode="after")
+    def _compiled(self) -> Report:
+        if (self.mode == "pattern") != bool(self.patterns):
+            raise refuse(Problem("no pattern is given", (), r"such as `pattern: 'acc (?P<val_acc>[\d.]+)'`"))
+        problems = []
+        for index, pattern in enumerate(self.patterns):
+            try:
+                if not set(re.compile(pattern).groupindex) - {"step"}:
+                    hint = r"name what it finds after the metric: `(?P<val_acc>[\d.]+)`"
+                    problems.append(Problem("has no named group beside `step`", ("pattern", index), hint))
+            except (re.error, OverflowError, RecursionError) as error:
+                problems.append(Problem(f"is no regular expression: {error}", ("pattern", index)))
+        if problems:
+            raise refuse(*problems)
+        return self
 
 
 class Devices(Model):
@@ -79,67 +133,162 @@ class Devices(Model):
     """
 
     kind: Literal["auto", "gpu", "cpu"] = "auto"
-    count: int | None = None
+    count: Count | None = None
     ids: list[str] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, (dict, Devices)):
+            return value
+        if isinstance(value, str) and (parts := _DEVICES.fullmatch(value)):
+            return {"kind": parts[1] or "auto", "count": int(parts[2]) if parts[2] else None}
+        ids = value if isinstance(value, list) else [value]
+        wrong = [index for index, one in enumerate(ids) if not _is_device(one)]
+        if wrong or not ids or len({str(one) for one in ids}) < len(ids):
+            said = found(ids[wrong[0]] if wrong else value) + ("" if wrong or not ids else ", a device twice")
+            hint = "allowed: `auto`, `gpu`, `gpu:2`, `cpu`, `cpu:4`, indices such as `[0, 2]`, or UUIDs"
+            raise refuse(Problem(f"found {said}", (wrong[0],) if wrong else (), hint))
+        return {"kind": "gpu", "ids": [str(one) for one in ids]}
 
-class Stall(Model):
-    after: float | None = None
-    action: Literal["prune", "retry", "fail", "warn"] = "prune"
+
+def _is_device(one: Any) -> bool:
+    if isinstance(one, str):
+        return bool(_UUID.fullmatch(one))
+    return isinstance(one, int) and not isinstance(one, bool) and one >= 0
+
+
+Retried = Literal["crashed", "oom", "timed_out", "stalled"]
 
 
 class Retry(Model):
-    """How many further attempts an outcome buys, by the outcome's name in lower case."""
+    """How many further attempts an outcome buys, by its name in lower case; an empty `on` is the default."""
 
-    times: int = 0
-    on: list[Literal["crashed", "oom", "timed_out", "stalled"]] = Field(default_factory=list)
+    times: Annotated[int, BeforeValidator(whole), Field(strict=True, ge=0, le=1000)] = 0
+    on: list[Retried] = Field(default_factory=lambda: list[Retried](("crashed", "oom")))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("on") == []:
+            return {key: one for key, one in value.items() if key != "on"}
+        return value if isinstance(value, (dict, Retry)) else {"times": value}
 
 
 class Checkpoints(Model):
     """keep: how many of a trial's newest checkpoints stay on disk beside its best one."""
 
-    keep: int = 1
+    keep: Count = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return value if isinstance(value, (dict, Checkpoints)) else {"keep": value}
 
 
 class Mlflow(Model):
     """tracking_uri None: MLFLOW_TRACKING_URI, else the store that a bare `mlflow ui` here shows."""
 
-    enabled: bool = True
-    tracking_uri: str | None = None
-    experiment: str | None = None
-    tags: dict[str, str] = Field(default_factory=dict)
-    register_as: str | None = Field(default=None, alias="register")
-    artifacts: bool = True
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    enabled: Flag = True
+    tracking_uri: Text | None = None
+    experiment: Text | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    register_as: Text | None = Field(default=None, alias="register")
+    artifacts: Flag = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {"enabled": value}
+        return {"tracking_uri": value} if isinstance(value, str) else value
+
+
+def _safe_name(name: str) -> str:
+    if not _SAFE_NAME.fullmatch(name):
+        hint = f"it names a folder: letters, digits, `_`, `-`, `.`, up to 64, such as `{safe(name)}`"
+        raise refuse(Problem(f"found {found(name)}", (), hint))
+    return name
+
+
+def safe(name: str) -> str:
+    """The name of a folder made of any text."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-._")[:64] or "sweep"
+
+
+def _words(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return split(value)
+    except ConfigError as error:
+        raise refuse(Problem(error.problem, (), error.hint)) from None
+
+
+def _objective(value: str) -> str:
+    module, colon, function = value.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
+        hint = "such as `objective: examples.digits.objective:train`"
+        raise refuse(Problem(f"found {found(value)}; wanted is module:function", (), hint))
+    return value
+
+
+def _metric(name: str) -> str:
+    if not re.fullmatch(r"[\w./: -]+", name) or name == "step":  # what MLflow takes; `step` is a report's own
+        hint = "letters, digits, `_`, `-`, `.`, `/`, `:` and spaces, and not `step`"
+        raise refuse(Problem(f"found {found(name)}, which cannot name a metric", (), hint))
+    return name
+
+
+def _variables(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    problems = []
+    for name, one in value.items():
+        if isinstance(one, (list, dict)) or one is None:
+            problems.append(Problem(f"found {found(one)}; a variable is text", (name,)))
+        elif not re.fullmatch(r"[^=\0]+", name):
+            problems.append(Problem("is no name for a variable", (name,)))
+    if problems:
+        raise refuse(*problems)
+    return {name: one if isinstance(one, str) else show(one) for name, one in value.items()}
+
+
+def _fail_fast(value: Any) -> Any:
+    return 0 if value is False else whole(value)
 
 
 class SweepConfig(Model):
     """One sweep, validated: see the reference of space.yaml for each key."""
 
-    name: str
-    command: list[str] | None = None  # the template, already split
-    objective: str | None = None  # module:function
-    metric: list[str]
-    direction: list[Literal["minimize", "maximize"]]
+    name: Annotated[str, AfterValidator(_safe_name)]
+    command: Annotated[list[str], BeforeValidator(_words), Field(min_length=1)] | None = (
+        None  # split, not filled in
+    )
+    objective: Annotated[str, AfterValidator(_objective)] | None = None  # module:function
+    metric: Annotated[list[Annotated[str, AfterValidator(_metric)]], BeforeValidator(_names)]
+    direction: Annotated[list[Literal["minimize", "maximize"]], BeforeValidator(_names)]
     value: Literal["last", "best"] = "last"
-    space: dict[str, Parameter]
-    trials: int | None = None
-    timeout: float | None = None
+    space: Space
+    trials: Count | None = None
+    timeout: Seconds | None = None
     sampler: Named | None = None
     pruner: Named | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] | None = None
     devices: Devices = Devices()
-    devices_per_trial: int = 1
-    slots_per_device: int = 1
-    slots: int | None = None
+    devices_per_trial: Count = 1
+    slots_per_device: Count = 1
+    slots: Count | None = None
     report: Report = Report()
     retry: Retry = Retry()
-    fail_fast: int = 3
-    grace: float = 30.0
+    fail_fast: Annotated[int, BeforeValidator(_fail_fast), Field(strict=True, ge=0)] = 3
+    grace: Pause = 30.0
     checkpoints: Checkpoints = Checkpoints()
     mlflow: Mlflow = Mlflow()
-    storage: str | None = None
-    env: dict[str, str] = Field(default_factory=dict)
-    warm: list[str] = Field(default_factory=list)
+    storage: Text | None = None
+    env: Annotated[dict[str, str], BeforeValidator(_variables)] = Field(default_factory=dict)
+    warm: Annotated[list[str], BeforeValidator(_names)] = Field(default_factory=list)
     enqueue: list[dict[str, Any]] = Field(default_factory=list)
-    cwd: str = "."  # where commands run, relative to the folder that `sweep run` is called in
+    cwd: Text = "."  # where commands run, relative to the folder that `sweep run` is called in

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sweep.core.model import Outcome, Rules, TrialState, Verdict
@@ -39,13 +39,17 @@ class SweepOpened(Event):
 
 @dataclass(frozen=True)
 class ControllerStarted(Event):
-    """A controller took the sweep over: leases that were only offered are gone, orders unanswered are void."""
+    """A controller took the sweep over: leases that were only offered are gone, orders unanswered are void.
+
+    sampled: configurations that the study has and the journal had missed, each with number, params and origin.
+    """
 
     pid: int
     start_time: int
     boot_id: str
     host: str = ""
     version: str = ""
+    sampled: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -274,6 +278,13 @@ class Deliver(Effect):
 
 
 @dataclass(frozen=True)
+class Discard(Effect):
+    """Delete this checkpoint: newer or better ones are kept. `directory` is relative to the sweep's folder."""
+
+    directory: str
+
+
+@dataclass(frozen=True)
 class Finish(Effect):
     """The sweep has ended; `state` and `why` are in the state."""
 
@@ -341,14 +352,15 @@ def to_json(event: Event) -> dict[str, Any]:
 
 def from_json(record: dict[str, Any]) -> Event:
     """Raises ValueError for an event that this version does not know or that lacks a field."""
-    kind = EVENTS.get(record.get("event", ""))
+    name = record.get("event")
+    kind = EVENTS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"unknown event {record.get('event')!r}")
+        raise ValueError(f"unknown event {name!r}")
     known = {name: record[name] for name in _NAMES[kind] if name in record}
     try:
         mend = _MEND.get(kind)
         return kind(**(mend(known) if mend else known))
-    except (TypeError, AttributeError, KeyError) as error:
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"{kind.__name__}: {error}") from None
 
 

@@ -99,6 +99,8 @@ class Rules:
     grace: float = 30.0
     kill_after: float = 5.0
     ahead: int = 1
+    keep: int = 1  # newest checkpoints of a trial that stay beside its best one
+    heeds: bool = True  # the script looks for verdicts itself; otherwise there is no grace before SIGTERM
     needs_run: bool = False  # a trial waits for its MLflow run id
 
     @property
@@ -122,7 +124,17 @@ class Attempt:
     verdict_why: str = ""
     outcome: Outcome | None = None
     why: str = ""
-    step: int | None = None  # last step reported by this attempt
+    step: int | None = None  # highest step reported by this attempt
+    lines: int = 0  # how many lines of its reports.jsonl have become events
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint: its folder relative to the sweep's, and the first objective's value when it was made."""
+
+    step: int
+    directory: str
+    value: float | None = None
 
 
 @dataclass(slots=True)
@@ -137,8 +149,7 @@ class Trial:
     best_step: int | None = None  # step of the first objective's best value
     step: int | None = None  # highest step reported by any attempt
     judged: int | None = None  # highest step that the pruner has seen
-    checkpoint: str | None = None  # folder of the newest whole one, relative to the sweep
-    checkpoint_step: int | None = None
+    checkpoints: list[Checkpoint] = field(default_factory=list)  # those that are kept, newest last
     values: tuple[float, ...] | None = None
     run_id: str | None = None
     why: str = ""
@@ -155,6 +166,9 @@ class Trial:
         return self.attempts[-1].outcome if self.attempts else None
 
 
+_NO_LIMIT = 1 << 30
+
+
 @dataclass(slots=True)
 class Sweep:
     """The whole state. The collections beside `trials` are indexes over it, so that every step is O(1)."""
@@ -168,41 +182,54 @@ class Sweep:
     trials: dict[int, Trial] = field(default_factory=dict)
     ready: deque[int] = field(default_factory=deque)  # WAITING trials, next first
     live: set[int] = field(default_factory=set)  # trials with a live attempt
+    held: dict[str, int] = field(default_factory=dict)  # slots of live attempts: slot -> trial
     offers: dict[str, str] = field(default_factory=dict)  # leased and idle: slot -> device
     queue: deque[dict[str, Any]] = field(default_factory=deque)  # configurations of the user's own, unsampled
     asking: int = 0  # orders to sample that are not answered yet
+    preferred: int = 0  # how many of those were given a configuration of the queue
     exhausted: str = ""  # why the sampler has nothing more
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
     best: int | None = None  # number of the best COMPLETE trial (single objective)
+    failed: bool = False  # the sweep itself failed, whatever its trials did
     first_failures: list[str] | None = field(default_factory=list)  # causes, until a trial does not fail
     controller: dict[str, Any] = field(default_factory=dict)
     active: float = 0.0  # seconds that earlier controllers drove this sweep
+    forgiven: float = 0.0  # driven seconds that the timeout does not count: it had passed when it was resumed
     resumed: float = 0.0  # when the present controller took over
     at: float = 0.0  # time of the newest event
 
-    def capacity_left(self) -> int:
-        """How many more attempts the user's own limit on slots allows beside the live and the offered."""
+    def spare(self) -> int:
+        """How many more attempts may live at once, by the user's own limit on slots."""
         if self.rules.slots is None:
-            return 1 << 30
-        return max(0, self.rules.slots - len(self.live) - len(self.offers))
+            return _NO_LIMIT
+        return max(0, self.rules.slots - len(self.live))
+
+    def in_line(self) -> int:
+        """How many of `ready` may start: a lowered limit on trials holds the newest back, but no retry."""
+        if self.rules.trials is None or len(self.trials) <= self.rules.trials:
+            return len(self.ready)
+        fresh = sum(not self.trials[number].attempts for number in self.ready)
+        return len(self.ready) - min(fresh, len(self.trials) - self.rules.trials)
+
+    def room(self) -> int:
+        """How many configurations may still be asked for, by the limit on trials."""
+        if self.rules.trials is None:
+            return _NO_LIMIT
+        return max(0, self.rules.trials - len(self.trials) - self.asking)
 
     def unsampled(self) -> int:
-        """How many configurations may still be asked for."""
-        if self.exhausted:
-            return 0
-        if self.rules.trials is None:
-            return 1 << 30
-        return max(0, self.rules.trials - len(self.trials) - self.asking)
+        """How many configurations will still be asked for; the user's own need no sampler."""
+        return min(self.room(), len(self.queue) - self.preferred) if self.exhausted else self.room()
 
     def demand(self) -> int:
         """How many further slots it would be useful to lease now."""
         if self.state is not SweepState.RUNNING:
             return 0
-        useful = len(self.ready) + self.asking + self.unsampled() - len(self.offers)
-        return max(0, min(useful, self.capacity_left()))
+        useful = self.in_line() + self.asking + self.unsampled()
+        return max(0, min(useful, self.spare()) - len(self.offers))
 
     def deadline(self) -> float | None:
         """When the sweep's own timeout passes, on the controller's clock."""
         if self.rules.timeout is None or self.state is not SweepState.RUNNING:
             return None
-        return self.resumed + self.rules.timeout - self.active
+        return self.resumed + self.rules.timeout - self.active + self.forgiven

@@ -1,0 +1,76 @@
+# Every target does the set-up that it needs: a .venv with what constraints.txt says, brought up to date only when that
+# file or pyproject.toml changes. A set-up that was cut short leaves .venv/unfinished and is then redone as a whole.
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+SPACE ?= search_spaces/digits.yaml
+
+# Where somebody has put Paddle's GPU build into .venv, the CPU build must not be laid over it.
+GPU_BUILD = $(wildcard $(VENV)/lib/python3*/site-packages/paddlepaddle_gpu-*)
+
+.PHONY: help run test lint ui bench clean
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: $(VENV)/ready ## set up, then tune the digits example (another: make run SPACE=search_spaces/plain.yaml)
+	@if [ -z "$(GPU_BUILD)" ] && nvidia-smi -L >/dev/null 2>&1; then \
+	    echo 'There is an NVIDIA GPU here, but the Paddle in $(VENV) computes on the CPU.'; \
+	    echo 'README.md, "With a GPU", says where the GPU builds are and which one fits.'; \
+	fi
+	$(BIN)/sweep run $(SPACE)
+
+test: lint ## set up, then lint and run all tests, the fast ones first
+	$(BIN)/pytest
+
+lint: $(VENV)/ready-dev ## set up, then ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(VENV)/ready ## the MLflow UI on what the sweeps here have logged
+	$(BIN)/sweep ui
+
+bench: $(VENV)/ready-dev ## the benchmarks
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv and caches; sweeps/ and mlflow.db stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/ready:     EXTRAS = paddle examples
+$(VENV)/ready-dev: EXTRAS = paddle examples dev
+space := $(subst ,, )
+comma := ,
+
+# The compilation is for places where PYTHONDONTWRITEBYTECODE is set: there every import would take three times as long.
+$(VENV)/ready $(VENV)/ready-dev: pyproject.toml constraints.txt
+	@set -e; \
+	if [ -e $(VENV)/unfinished ] || ! $(BIN)/python -c '' 2>/dev/null; then \
+	    for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10 ''; do \
+	        $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && break; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	        echo 'sweep needs Python 3.10, 3.11, 3.12 or 3.13, and none was found.' >&2; \
+	        echo 'Install one, or say where it is: make ... PYTHON=/path/to/python' >&2; \
+	        exit 1; \
+	    fi; \
+	    rm -rf $(VENV); mkdir $(VENV); touch $(VENV)/unfinished; \
+	    $$python -m venv $(VENV) >/dev/null 2>&1 || { \
+	        $$python -m venv --without-pip $(VENV) && \
+	        $$python -m pip --python $(BIN)/python install --quiet pip; \
+	    } || { \
+	        echo "$$python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; \
+	        exit 1; \
+	    }; \
+	fi; \
+	touch $(VENV)/unfinished; \
+	echo 'Setting up $(VENV): 1.7 GB in the end, half of it Paddle, so the first time takes some minutes.'; \
+	$(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check --compile --constraint constraints.txt \
+	    --editable '.[$(subst $(space),$(comma),$(filter-out $(if $(GPU_BUILD),paddle),$(EXTRAS)))]'; \
+	$(BIN)/python -m compileall -q sweep; \
+	touch $(VENV)/ready $@; \
+	rm $(VENV)/unfinished

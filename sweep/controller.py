@@ -1,0 +1,403 @@
+"""The loop: events -> journal -> step -> effects.
+
+Order, and why
+1.  An event is first applied to the state. One that does not fit (a verdict for an attempt that has just ended) is
+    dropped there, and never reaches the journal.
+2.  What was applied is journaled, and committed once a turn.
+3.  Only then are its effects carried out. If the disk refuses the commit, effects wait, no slot is leased, and the
+    commit is tried again: trials that run are not touched.
+4.  Effects may fail at once (a folder that cannot be made); that is an event of the next round of the same turn.
+
+Nothing here waits for Optuna, MLflow or a process: they wake the loop. What a lost wake-up would leave lying
+(datagrams may be lost) is found by a look at everything once a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import selectors
+import shutil
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from sweep.core import events as e
+from sweep.core.machine import step
+from sweep.core.model import Sweep
+from sweep.errors import IllegalEvent, StorageError
+from sweep.launch import local
+from sweep.launch.watch import Watch, end_orphans
+from sweep.ports import Clock, Devices, Journal, Launcher, Order, Reply, Search, Slot, Tracker, View
+from sweep.rundir import SweepDir
+
+log = logging.getLogger("sweep.controller")
+LOOK = 1.0  # seconds between two looks at everything
+PROBE = 0.25  # between two tries of slots that somebody else holds
+PICTURE = 0.25
+COLLECT = 30.0  # how long an ended trial's last metrics may be on their way out of MLflow
+ROOM = 64 << 20  # bytes that must be free on the disk before another trial is started
+NOTICES = 8
+
+Prepare = Callable[[e.Launch, Slot, int], Order]
+
+
+class Controller:
+    """Drives one sweep to its end, or until `leave` is called."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        directory: SweepDir,
+        journal: Journal,
+        clock: Clock,
+        search: Search,
+        launcher: Launcher,
+        devices: Devices,
+        prepare: Prepare,
+        tracker: Tracker | None = None,
+        view: View | None = None,
+    ) -> None:
+        self.sweep = sweep
+        self.notices: deque[str] = deque(maxlen=NOTICES)
+        self._directory = directory
+        self._journal = journal
+        self._clock = clock
+        self._search = search
+        self._launcher = launcher
+        self._devices = devices
+        self._prepare = prepare
+        self._tracker = tracker
+        self._view = view
+        self._slots = {slot.id: slot for slot in devices.slots}
+        self._leases: dict[str, int] = {}
+        self._foreign: set[str] = set()  # slots that somebody else held at the last look
+        self._watches: dict[tuple[int, int], Watch] = {}
+        self._collecting: dict[tuple[int, int], float] = {}
+        self._orders: list[e.Effect] = []
+        self._undelivered: list[e.Deliver] = []
+        self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
+        self._leaving = False
+        self._stuck = ""
+        self._next_look = self._next_probe = self._next_picture = 0.0
+        self._room_checked = 0.0
+        self._room = True
+        self._handlers: dict[type[e.Effect], Callable[[Any], None]] = {
+            e.Ask: lambda _: search.ask(),
+            e.Prefer: search.prefer,
+            e.Judge: search.judge,
+            e.Tell: search.tell,
+            e.Launch: self._launch,
+            e.Release: lambda order: os.close(self._leases.pop(order.slot)),
+            e.Deliver: self._deliver,
+            e.Discard: self._discard,
+            e.MakeRun: lambda order: tracker.make_run(order.trial) if tracker else None,
+            e.Finish: lambda _: None,
+        }
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bell = _hang_doorbell(directory)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake, selectors.EVENT_READ, self._woken)
+        if self._bell is not None:
+            self._selector.register(self._bell, selectors.EVENT_READ, self._rung)
+        self._launcher_fd = launcher.fileno()
+        self._selector.register(self._launcher_fd, selectors.EVENT_READ, self._answered)
+        if tracker is not None:
+            self._selector.register(tracker.fileno(), selectors.EVENT_READ, self._tracked)
+
+    # ---- for other threads and for signal handlers
+
+    def post(self, event: e.Event) -> None:
+        self._inbox.put(event)
+        os.eventfd_write(self._wake, 1)
+
+    def leave(self) -> None:
+        """Ends the loop and lets the trials train on."""
+        self._leaving = True
+        os.eventfd_write(self._wake, 1)
+
+    def watched(self) -> list[Watch]:
+        return list(self._watches.values())
+
+    # ---- the loop
+
+    def run(self) -> None:
+        while not self._leaving:
+            self._turn()
+            if self.sweep.state.ended and not self._stuck:
+                break
+            for key, _ in self._selector.select(self._patience()):
+                key.data()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK
+            self._look()
+        while True:
+            while not self._inbox.empty():
+                self.feed(self._inbox.get())
+            if not self._stuck:
+                self._offer(now)
+            if not self._settle() or self._inbox.empty():
+                break
+        if self._view is not None and now >= self._next_picture:
+            self._next_picture = now + PICTURE
+            self._view.picture(self.sweep, self._clock.now(), tuple(self.notices))
+
+    def _patience(self) -> float:
+        due = self._next_look
+        if self._view is not None:
+            due = min(due, self._next_picture)
+        if self.sweep.demand() and not self._stuck and self._room:
+            due = min(due, self._next_probe)
+        return max(0.0, due - time.monotonic())
+
+    def feed(self, event: e.Event) -> None:
+        """Applies one event, journals it, and keeps its effects until the commit."""
+        try:
+            orders = step(self.sweep, event)
+        except IllegalEvent as error:
+            log.info("dropped %s: %s", type(event).__name__, error)
+            return
+        self._journal.append(event)
+        self._orders += orders
+        if self._view is not None:
+            self._view.saw(event, self.sweep)
+
+    def _settle(self) -> bool:
+        """Commits, then carries out what follows; False while the disk refuses."""
+        try:
+            self._journal.commit()
+        except StorageError as error:
+            if not self._stuck:
+                self.note(f"{error.message}; no new trials until it can be written")
+            self._stuck = error.message
+            return False
+        if self._stuck:
+            self._stuck = ""
+            self.note("the journal can be written again")
+        orders, self._orders = self._orders, []
+        for order in orders:
+            self._handlers[type(order)](order)
+        return True
+
+    def note(self, text: str) -> None:
+        """Says something to the person who watches, and to the log."""
+        log.warning("%s", text)
+        self.notices.append(text)
+
+    # ---- what wakes it
+
+    def _woken(self) -> None:
+        os.eventfd_read(self._wake)
+
+    def _rung(self) -> None:
+        """Who rang is a hint. After a burst some of it may be lost: look at all."""
+        rung: set[bytes] = set()
+        assert self._bell is not None
+        try:
+            while len(rung) < 8:
+                rung.add(self._bell.recv(64))
+        except BlockingIOError:
+            pass
+        if len(rung) >= 4:
+            self._read_all()
+            return
+        for name in rung:
+            trial, _, attempt = name.partition(b"/")
+            if trial.isdigit() and attempt.isdigit():
+                watch = self._watches.get((int(trial), int(attempt)))
+                if watch is not None:
+                    self._read(watch)
+
+    def _answered(self) -> None:
+        for reply in self._launcher.replies():
+            self.started(reply)
+        if self._launcher.fileno() != self._launcher_fd:  # another nursery
+            self._selector.unregister(self._launcher_fd)
+            self._launcher_fd = self._launcher.fileno()
+            self._selector.register(self._launcher_fd, selectors.EVENT_READ, self._answered)
+            self.note("the nursery died; another took over")
+
+    def started(self, reply: Reply) -> None:
+        """What became of a launch."""
+        if reply.trouble:
+            self.note(reply.trouble)
+        elif reply.started is None:
+            self.feed(e.LaunchFailed(self._clock.now(), reply.trial, reply.attempt, reply.error))
+        else:
+            who = reply.started
+            event = e.AttemptStarted(
+                self._clock.now(), reply.trial, reply.attempt, who.pid, who.start_time, who.boot_id
+            )
+            self.feed(event)
+            self.watch(reply.trial, reply.attempt, who.pidfd)
+
+    def watch(self, trial: int, attempt: int, pidfd: int | None, skip: int = 0) -> None:
+        """Follows a live attempt from here on; one that has ended already is read to its end at once."""
+        watch = Watch(trial, attempt, self._directory.attempt(trial, attempt), pidfd, skip)
+        self._watches[trial, attempt] = watch
+        if pidfd is None:
+            self._died(watch)
+        else:
+            self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._died(watch))
+
+    def _died(self, watch: Watch) -> None:
+        """The supervisor has ended, and with it the lease."""
+        if watch.pidfd is not None:
+            self._selector.unregister(watch.pidfd)
+            os.close(watch.pidfd)
+            watch.pidfd = None
+        if self._tracker is not None and self.sweep.rules.needs_run:
+            self._tracker.collect(watch.trial, watch.attempt)
+            self._collecting[watch.trial, watch.attempt] = time.monotonic() + COLLECT
+        else:
+            self._end(watch)
+
+    def _end(self, watch: Watch) -> None:
+        self._read(watch)
+        ended = watch.end(self._clock.now())
+        if ended.code is None and ended.signal is None and (left := end_orphans(watch.paths)):
+            self.note(f"trial {watch.trial} lost its supervisor; {left} processes of it were ended")
+        self._watches.pop((watch.trial, watch.attempt)).close()
+        self.feed(ended)
+
+    def _tracked(self) -> None:
+        assert self._tracker is not None
+        for answer in self._tracker.replies():
+            if "run" in answer:
+                trial, run_id = answer["run"]
+                self.feed(e.RunLinked(self._clock.now(), trial, run_id))
+            elif "collected" in answer:
+                self._collected(tuple(answer["collected"]))
+            elif "error" in answer:
+                self.note(f"MLflow: {answer['error']}; nothing is lost, it is sent later")
+            elif "ok" in answer:
+                self.note("MLflow answers again")
+            elif "gone" in answer:
+                self._selector.unregister(self._tracker.fileno())
+                self._tracker.revive()
+                self._selector.register(self._tracker.fileno(), selectors.EVENT_READ, self._tracked)
+                self.note(f"MLflow: its follower ended ({answer['gone']}); another took over")
+
+    def _collected(self, key: tuple[Any, ...]) -> None:
+        if self._collecting.pop(key, None) is not None:
+            self._end(self._watches[key])
+
+    # ---- once a second
+
+    def _look(self) -> None:
+        self._read_all()
+        now = time.monotonic()
+        for key in [key for key, until in self._collecting.items() if now > until]:
+            self.note(f"trial {key[0]}: its last metrics could not be read back from MLflow in {COLLECT:g} s")
+            self._collected(key)
+        undelivered, self._undelivered = self._undelivered, []
+        for order in undelivered:
+            self._deliver(order)
+        deadline = self.sweep.deadline()
+        if deadline is not None and self._clock.now() >= deadline:
+            self.feed(e.TimeUp(self._clock.now()))
+
+    def _read_all(self) -> None:
+        for watch in self.watched():
+            self._read(watch)
+
+    def _read(self, watch: Watch) -> None:
+        for event in watch.read(self.note):
+            self.feed(event)
+
+    # ---- slots
+
+    def _offer(self, now: float) -> None:
+        """Leases free slots for as many trials as could use one now."""
+        wanted = self.sweep.demand()
+        if not wanted or not self._has_room(now):
+            return
+        taken = {self.sweep.trials[number].attempts[-1].slot for number in self.sweep.live}
+        probing = now >= self._next_probe
+        for slot in self._devices.slots:
+            if slot.id in taken or slot.id in self._leases or (slot.id in self._foreign and not probing):
+                continue
+            lease = self._devices.acquire(slot, {"sweep": self.sweep.id})
+            if lease is None:
+                self._foreign.add(slot.id)
+                continue
+            self._foreign.discard(slot.id)
+            self._leases[slot.id] = lease
+            self.feed(e.SlotOffered(self._clock.now(), slot.id, slot.device))
+            wanted = self.sweep.demand()
+            if not wanted:
+                break
+        if probing:
+            self._next_probe = now + PROBE
+
+    def _has_room(self, now: float) -> bool:
+        if now - self._room_checked > LOOK:
+            self._room_checked = now
+            free = shutil.disk_usage(self._directory.path).free
+            if (free >= ROOM) != self._room:
+                self._room = not self._room
+                self.note(
+                    f"{free >> 20} MiB are free on the disk of {self._directory.path}: "
+                    + ("going on" if self._room else f"no new trials below {ROOM >> 20} MiB")
+                )
+        return self._room
+
+    # ---- effects
+
+    def _launch(self, order: e.Launch) -> None:
+        lease = self._leases.pop(order.slot)
+        try:
+            self._launcher.launch(self._prepare(order, self._slots[order.slot], lease))
+        except OSError as error:
+            cause = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
+            self.post(e.LaunchFailed(self._clock.now(), order.trial, order.attempt, cause))
+
+    def _deliver(self, order: e.Deliver) -> None:
+        watch = self._watches.get((order.trial, order.attempt))
+        if watch is None:
+            return  # it has ended
+        try:
+            local.deliver(watch.paths, watch.pidfd, order.verdict.value, order.grace, order.kill_after)
+        except OSError as error:
+            self.note(f"trial {order.trial}: its verdict cannot be written ({error.strerror}); trying again")
+            self._undelivered.append(order)
+
+    def _discard(self, order: e.Discard) -> None:
+        path = self._directory.path / order.directory
+        if path.resolve().is_relative_to(self._directory.trials.resolve()):  # the trial wrote this path
+            shutil.rmtree(path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Gives back what it holds; live attempts are not touched."""
+        for lease in self._leases.values():
+            os.close(lease)
+        for watch in self._watches.values():
+            watch.close()
+        self._selector.close()
+        os.close(self._wake)
+        if self._bell is not None:
+            self._bell.close()
+            self._directory.doorbell.unlink(missing_ok=True)
+
+
+def _hang_doorbell(directory: SweepDir) -> socket.socket | None:
+    """A datagram socket at a path that outlives controllers; None where the file system has no sockets."""
+    bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    bell.setblocking(False)
+    folder = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        directory.doorbell.unlink(missing_ok=True)
+        bell.bind(f"/proc/self/fd/{folder}/{directory.doorbell.name}")  # a socket's path holds 107 bytes at most
+    except OSError as error:
+        log.warning("no doorbell at %s (%s): reports are looked for once a second", directory.doorbell, error)
+        bell.close()
+        return None
+    finally:
+        os.close(folder)
+    return bell

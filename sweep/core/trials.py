@@ -1,0 +1,213 @@
+"""What happens to a trial: the handlers of its events, and what a verdict or an end does to it.
+
+Each handler refuses (IllegalEvent) before it changes anything. None of them launches, asks, releases or finishes:
+that is `machine._advance`, after them. The one Tell is in `end_trial`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sweep.core import events as e
+from sweep.core.model import Attempt, Checkpoint, Outcome, Phase, Sweep, SweepState, Trial, TrialState, Verdict
+from sweep.core.policy import best_checkpoint, better, judge_end, may_retry, strip_numbers
+from sweep.errors import IllegalEvent
+
+Effects = list[e.Effect]
+
+
+def _trial_sampled(sweep: Sweep, event: e.TrialSampled) -> Effects:
+    if event.number in sweep.trials:
+        raise IllegalEvent(f"trial {event.number} exists already")
+    if not sweep.asking:
+        raise IllegalEvent(f"trial {event.number} was not asked for")
+    sweep.asking -= 1
+    add_trial(sweep, event.number, event.params, event.origin)
+    sweep.preferred = min(sweep.preferred, sweep.asking)
+    return [e.MakeRun(event.number)] if sweep.rules.needs_run else []
+
+
+def add_trial(sweep: Sweep, number: int, params: dict[str, Any], origin: str) -> None:
+    """A new trial, last in line; one of the user's own configurations leaves the queue with it."""
+    sweep.trials[number] = Trial(number, params, origin)
+    sweep.counts[TrialState.WAITING] += 1
+    sweep.ready.append(number)
+    if origin == "enqueued" and sweep.queue:
+        sweep.queue.popleft()
+        sweep.preferred = max(0, sweep.preferred - 1)
+
+
+def _run_linked(sweep: Sweep, event: e.RunLinked) -> Effects:
+    find(sweep, event.trial).run_id = event.run_id
+    return []
+
+
+def _attempt_started(sweep: Sweep, event: e.AttemptStarted) -> Effects:
+    trial, attempt = _live(sweep, event.trial, event.attempt)
+    if attempt.phase is not Phase.LAUNCHING:
+        raise IllegalEvent(f"attempt {event.trial}/{event.attempt} has started already")
+    attempt.phase = Phase.RUNNING
+    attempt.pid, attempt.start_time, attempt.boot_id = event.pid, event.start_time, event.boot_id
+    attempt.started = event.at
+    return [deliver(sweep, trial)] if attempt.verdict else []
+
+
+def _reported(sweep: Sweep, event: e.Reported) -> Effects:
+    trial, attempt = _live(sweep, event.trial, event.attempt)
+    rules = sweep.rules
+    attempt.lines += 1
+    attempt.step = event.step if attempt.step is None else max(attempt.step, event.step)
+    trial.step = event.step if trial.step is None else max(trial.step, event.step)
+    trial.latest.update(event.metrics)
+    for name, direction in zip(rules.metrics, rules.directions, strict=True):
+        value = event.metrics.get(name)
+        if value is not None and (name not in trial.best or better(direction, value, trial.best[name])):
+            trial.best[name] = value
+            if name == rules.metrics[0]:
+                trial.best_step = event.step
+    value = event.metrics.get(rules.metrics[0])
+    # Optuna takes one value a step: a repeated or earlier step (a retry that starts over) is not judged again
+    if not rules.single or value is None or (trial.judged is not None and event.step <= trial.judged):
+        return []
+    trial.judged = event.step
+    return [e.Judge(trial.number, attempt.number, event.step, value)]
+
+
+def _checkpointed(sweep: Sweep, event: e.Checkpointed) -> Effects:
+    trial, attempt = _live(sweep, event.trial, event.attempt)
+    attempt.lines += 1
+    made = Checkpoint(event.step, event.directory, trial.latest.get(sweep.rules.metrics[0]))
+    trial.checkpoints = [*(c for c in trial.checkpoints if c.directory != made.directory), made]
+    kept = {*trial.checkpoints[-max(1, sweep.rules.keep) :], best_checkpoint(trial, sweep.rules.directions[0])}
+    dropped = [c for c in trial.checkpoints if c not in kept]
+    trial.checkpoints = [c for c in trial.checkpoints if c in kept]
+    return [e.Discard(c.directory) for c in dropped]
+
+
+def _prune_advised(sweep: Sweep, event: e.PruneAdvised) -> Effects:
+    trial, _ = _live(sweep, event.trial, event.attempt)
+    return sentence(sweep, trial, Verdict.PRUNE, f"pruned at step {event.step}")
+
+
+def _launch_failed(sweep: Sweep, event: e.LaunchFailed) -> Effects:
+    _, attempt = _live(sweep, event.trial, event.attempt)
+    if attempt.phase is not Phase.LAUNCHING:
+        raise IllegalEvent(f"attempt {event.trial}/{event.attempt} has started")
+    return _attempt_ended(sweep, e.AttemptEnded(event.at, event.trial, event.attempt, cause=event.cause))
+
+
+def _attempt_ended(sweep: Sweep, event: e.AttemptEnded) -> Effects:
+    """The trial ends with its attempt, or waits for its next one, first in line."""
+    trial, attempt = _live(sweep, event.trial, event.attempt)
+    outcome, state, values, why = judge_end(trial, attempt, event, sweep.rules)
+    attempt.phase, attempt.ended, attempt.outcome, attempt.why = Phase.ENDED, event.at, outcome, why
+    sweep.live.remove(trial.number)
+    del sweep.held[attempt.slot]
+    going_on = sweep.state in (SweepState.RUNNING, SweepState.PAUSED)
+    if state is TrialState.FAIL and going_on and may_retry(trial, outcome, sweep.rules):
+        move(sweep, trial, TrialState.WAITING)
+        trial.why = f"attempt {attempt.number} {outcome.value}: {why}; another follows"
+        sweep.ready.appendleft(trial.number)
+        return []
+    orders = end_trial(sweep, trial, state, values, why)
+    orders += _fail_fast(sweep, trial, outcome, why)
+    return orders
+
+
+def end_trial(
+    sweep: Sweep, trial: Trial, state: TrialState, values: tuple[float, ...] | None, why: str
+) -> Effects:
+    move(sweep, trial, state)
+    trial.values, trial.why = values, why
+    if values is not None and sweep.rules.single:
+        leader = sweep.trials[sweep.best].values if sweep.best is not None else None
+        if leader is None or better(sweep.rules.directions[0], values[0], leader[0]):
+            sweep.best = trial.number
+    return [e.Tell(trial.number, state, values, trial.outcome)]
+
+
+def _fail_fast(sweep: Sweep, trial: Trial, outcome: Outcome, why: str) -> Effects:
+    """The same failure in the first trials is a broken script, not bad luck: the sweep ends with it."""
+    causes = sweep.first_failures
+    if causes is None or not sweep.rules.fail_fast or outcome is Outcome.STOPPED:
+        return []
+    if sweep.state is SweepState.STOPPING:
+        return []
+    if trial.state is not TrialState.FAIL:
+        sweep.first_failures = None
+        return []
+    causes.append(f"{outcome.value} {strip_numbers(why)}")
+    if len(set(causes)) > 1:
+        sweep.first_failures = None
+    elif len(causes) >= sweep.rules.fail_fast:
+        text = f"the first {len(causes)} trials failed alike: {why}"
+        wind_down(sweep, SweepState.STOPPING, text, failed=True)
+        return sentence_all(sweep, Verdict.STOP, text)
+    return []
+
+
+def wind_down(sweep: Sweep, state: SweepState, why: str, *, failed: bool = False) -> None:
+    """The sweep goes towards its end. Where a failure brought it there, that stays the reason."""
+    sweep.state = state
+    if not sweep.failed:
+        sweep.why, sweep.failed = why, failed
+
+
+def sentence_all(sweep: Sweep, verdict: Verdict, why: str) -> Effects:
+    live = [sweep.trials[number] for number in sorted(sweep.live)]
+    return [order for trial in live for order in sentence(sweep, trial, verdict, why)]
+
+
+def sentence(sweep: Sweep, trial: Trial, verdict: Verdict, why: str) -> Effects:
+    """Gives a live attempt a verdict; a weaker or equal one than it has changes nothing."""
+    attempt = trial.attempts[-1]
+    if attempt.verdict is not None and verdict.strength <= attempt.verdict.strength:
+        return []
+    attempt.verdict, attempt.verdict_why = verdict, why
+    return [deliver(sweep, trial)] if verdict_due(trial) else []
+
+
+def verdict_due(trial: Trial) -> bool:
+    attempt = trial.attempts[-1]
+    return attempt.verdict is not None and attempt.phase is Phase.RUNNING
+
+
+def deliver(sweep: Sweep, trial: Trial) -> e.Deliver:
+    attempt = trial.attempts[-1]
+    assert attempt.verdict is not None
+    grace = 0.0 if attempt.verdict is Verdict.KILL or not sweep.rules.heeds else sweep.rules.grace
+    return e.Deliver(trial.number, attempt.number, attempt.verdict, grace, sweep.rules.kill_after)
+
+
+def find(sweep: Sweep, number: int) -> Trial:
+    trial = sweep.trials.get(number)
+    if trial is None:
+        raise IllegalEvent(f"there is no trial {number}")
+    return trial
+
+
+def _live(sweep: Sweep, number: int, attempt: int) -> tuple[Trial, Attempt]:
+    trial = find(sweep, number)
+    live = trial.attempt
+    if live is None or live.number != attempt:
+        raise IllegalEvent(f"attempt {number}/{attempt} is not the live one")
+    return trial, live
+
+
+def move(sweep: Sweep, trial: Trial, state: TrialState) -> None:
+    sweep.counts[trial.state] -= 1
+    sweep.counts[state] += 1
+    trial.state = state
+
+
+HANDLERS: dict[type[e.Event], Callable[[Sweep, Any], Effects]] = {
+    e.TrialSampled: _trial_sampled,
+    e.RunLinked: _run_linked,
+    e.AttemptStarted: _attempt_started,
+    e.Reported: _reported,
+    e.Checkpointed: _checkpointed,
+    e.PruneAdvised: _prune_advised,
+    e.LaunchFailed: _launch_failed,
+    e.AttemptEnded: _attempt_ended,
+}

@@ -1,0 +1,174 @@
+"""The journal: every event of a sweep, in order, one line each. What it says is what happened.
+
+Rules
+1.  A record is whole or it is not there: one line, ended by a newline, with the next `seq`.
+2.  `append` keeps lines in memory, `commit` writes them; after a write that stopped half-way (full disk) the next
+    commit goes on with the byte where it stopped, so no record is torn by an error that passes.
+3.  Effects of an event are carried out only after its commit. Records that a machine's crash must not lose are
+    synced to the disk; reports are not, for they lie in `reports.jsonl` already.
+4.  Reading stops at the first bad line. If nothing whole follows, it is a tail that was torn: it is set aside and
+    cut off when the journal is opened for writing. If whole records follow, or if one stands out of its turn (two
+    writers), the file was damaged: refused. A line that was written twice counts once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sweep.core import events as e
+from sweep.core.machine import open_sweep, step
+from sweep.core.model import Sweep
+from sweep.errors import IllegalEvent, JournalError, StorageError
+
+_UNSYNCED = (e.Reported, e.Noted)
+
+
+@dataclass(frozen=True)
+class Record:
+    seq: int
+    event: e.Event
+    end: int  # byte offset behind the line
+
+
+class Writer:
+    """Appends to a journal; the only writer, held by the controller's lock.
+
+    seq, end: where `replay` says that the whole records end; without them a new journal is begun.
+    Raises JournalError for a new one where one is, StorageError where it cannot be written.
+    """
+
+    def __init__(self, path: Path, seq: int = 0, end: int = 0) -> None:
+        self.path = path
+        self.seq = seq
+        self._pending = bytearray()
+        self._sync = False
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            if os.fstat(self._file).st_size > end:
+                if end == 0:
+                    raise JournalError(f"{path} is there already", hint="`sweep resume` goes on with it")
+                self._set_tail_aside(end)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from None
+
+    def append(self, event: e.Event) -> None:
+        record = {"v": e.SCHEMA, "seq": self.seq, **e.to_json(event)}
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        self._pending += line.encode(errors="surrogatepass") + b"\n"  # odd bytes of a trial's output or of a path
+        self.seq += 1
+        self._sync = self._sync or not isinstance(event, _UNSYNCED)
+
+    def commit(self) -> None:
+        """Writes what was appended. Raises StorageError; what is left is kept for the next commit."""
+        try:
+            while self._pending:
+                done = os.write(self._file, self._pending)
+                del self._pending[:done]
+            if self._sync:
+                os.fdatasync(self._file)
+                self._sync = False
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _set_tail_aside(self, end: int) -> None:
+        aside = self.path.with_name(f"{self.path.name}.torn-{end}")
+        with self.path.open("rb") as file:
+            file.seek(end)
+            aside.write_bytes(file.read())
+        os.truncate(self.path, end)
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The whole records, in order; ends without a word at a torn tail.
+
+    Raises JournalError for a record of another version, one out of order, or a bad line with whole ones behind.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _parse(file, path)
+    except FileNotFoundError:
+        raise JournalError(f"{path} is not there") from None
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _parse(file: BinaryIO, path: Path) -> Iterator[Record]:
+    position = expected = 0
+    previous = b""
+    for line in file:
+        record = _loads(line)
+        if record is None or not line.endswith(b"\n"):
+            if any(_loads(rest) is not None for rest in file):
+                found = line if len(line) <= 60 else line[:60] + b"..."
+                raise _damaged(path, position, f"{found!r} is not a record, but records follow")
+            return
+        if record["v"] != e.SCHEMA:
+            raise JournalError(
+                f"{path} was written by another version (schema {record['v']}; this one reads {e.SCHEMA})",
+                hint=_OTHER,
+            )
+        if line != previous:  # a line written twice says nothing new
+            if record["seq"] != expected:
+                raise _damaged(path, position, f"record {record['seq']} stands where {expected} should be")
+            try:
+                event = e.from_json(record)
+            except ValueError as error:
+                raise JournalError(f"{path}, record {expected}: {error}", hint=_OTHER) from None
+            yield Record(expected, event, position + len(line))
+            expected += 1
+        position += len(line)
+        previous = line
+
+
+_OTHER = "use the version of sweep that wrote it"
+
+
+def _damaged(path: Path, position: int, what: str) -> JournalError:
+    return JournalError(
+        f"{path} is damaged at byte {position}: {what}",
+        hint=f"restore it from a backup, or give up what follows: truncate -s {position} {path}",
+    )
+
+
+def _loads(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(record, dict) and type(record.get("seq")) is int and type(record.get("v")) is int:
+        return record
+    return None
+
+
+def replay(path: Path) -> tuple[Sweep, int, int]:
+    """The state that the journal tells, the next `seq`, and the byte behind the last whole record.
+
+    Raises JournalError where it cannot be read or does not start with SweepOpened.
+    """
+    sweep: Sweep | None = None
+    seq = end = 0
+    for record in records(path):
+        try:
+            if sweep is None:
+                if not isinstance(record.event, e.SweepOpened):
+                    raise JournalError(f"{path} does not begin with the opening of a sweep")
+                sweep = open_sweep(record.event)
+            else:
+                step(sweep, record.event)
+        except (IllegalEvent, TypeError, ValueError, AttributeError) as error:  # the latter: its fields are no such
+            raise JournalError(
+                f"{path}, record {record.seq} does not fit: {error}",
+                hint="if nobody changed the file this is a bug of sweep: please report it with the file",
+            ) from None
+        seq, end = record.seq + 1, record.end
+    if sweep is None:
+        raise JournalError(f"{path} is empty", hint="the sweep never began: start it anew")
+    return sweep, seq, end

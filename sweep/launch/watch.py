@@ -1,0 +1,137 @@
+"""One attempt as the controller sees it: its files, read into events."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from sweep import rundir
+from sweep.core import events as e
+from sweep.core.evidence import evidence
+from sweep.rundir import AttemptDir
+
+_TAIL = 16 << 10
+_LONGEST_LINE = 1 << 20
+
+
+class Watch:
+    """Follows one attempt's `reports.jsonl` and knows how to read its end.
+
+    skip: lines that the journal has already (of an attempt that is taken over from an earlier controller).
+    """
+
+    def __init__(self, trial: int, attempt: int, paths: AttemptDir, pidfd: int | None, skip: int = 0) -> None:
+        self.trial = trial
+        self.attempt = attempt
+        self.paths = paths
+        self.pidfd = pidfd
+        self._skip = skip
+        self._file: int | None = None
+        self._offset = 0
+        self._acknowledged: str | None = None
+
+    def read(self, complain: Callable[[str], None]) -> list[e.Event]:
+        """The events of the lines that are new and whole; `complain` gets what is no report."""
+        found: list[e.Event] = []
+        for line in self._lines(complain):
+            try:
+                event = self._event(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                complain(f"trial {self.trial}: {line[:80]!r} in {self.paths.reports.name} is no report; ignored")
+                continue
+            if event is None:
+                continue
+            if self._skip:
+                self._skip -= 1
+            else:
+                found.append(event)
+        return found
+
+    def _lines(self, complain: Callable[[str], None]) -> list[bytes]:
+        if self._file is None:
+            try:
+                self._file = os.open(self.paths.reports, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return []
+        data = os.pread(self._file, 1 << 22, self._offset)
+        end = data.rfind(b"\n") + 1
+        if end == 0 and len(data) > _LONGEST_LINE:
+            complain(f"trial {self.trial}: a line of {self.paths.reports.name} has no end; ignored")
+            end = len(data)
+        self._offset += end
+        lines = data[:end].splitlines()
+        return lines + self._lines(complain) if len(data) == 1 << 22 else lines
+
+    def _event(self, record: dict[str, Any]) -> e.Event | None:
+        if "acknowledged" in record:
+            self._acknowledged = str(record["acknowledged"])
+            return None
+        at = float(record["at"])
+        if "checkpoint" in record:
+            return e.Checkpointed(
+                at, self.trial, self.attempt, int(record["checkpoint"]), str(record["directory"])
+            )
+        metrics = {str(name): e.number_from_json(value) for name, value in record["metrics"].items()}
+        return e.Reported(at, self.trial, self.attempt, int(record["step"]), metrics)
+
+    def end(self, now: float) -> e.AttemptEnded:
+        """How it ended, from `exit.json`, the acknowledgement and the last lines of output; lost without the first."""
+        facts = rundir.read_json(self.paths.exit)
+        if facts is None:
+            return e.AttemptEnded(now, self.trial, self.attempt)
+        cause, hint = "", ""
+        if facts["error"]:
+            cause = f"cannot start it: {facts['error']}"
+        elif facts["code"] != 0:
+            cause, hint = evidence(self._tail())
+        return e.AttemptEnded(
+            now,
+            self.trial,
+            self.attempt,
+            code=facts["code"],
+            signal=facts["signal"],
+            acknowledged=self._acknowledged,
+            signalled=facts["signalled"],
+            cause=cause,
+            hint=hint,
+        )
+
+    def _tail(self) -> str:
+        try:
+            with open(self.paths.output, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def close(self) -> None:
+        for handle in (self.pidfd, self._file):
+            if handle is not None:
+                os.close(handle)
+        self.pidfd = self._file = None
+
+
+def end_orphans(paths: AttemptDir) -> int:
+    """Kills what is left of an attempt whose supervisor is gone, known by its environment; returns how many."""
+    mark = b"SWEEP_ATTEMPT_DIR=" + os.fsencode(paths.path)
+    count = 0
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            handle = os.pidfd_open(int(name))
+        except OSError:
+            continue
+        try:  # the descriptor was opened first: what is killed is what was looked at
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if mark in file.read().split(b"\0"):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    count += 1
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
+    return count

@@ -1,0 +1,107 @@
+"""From an order to launch to everything that a process needs: its folder, its words, its environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep import rundir
+from sweep.config import command
+from sweep.config.model import SweepConfig
+from sweep.core.events import Launch
+from sweep.core.model import Sweep
+from sweep.ports import Order, Slot
+from sweep.rundir import SweepDir
+
+
+class Preparer:
+    """Prepares the attempts of one sweep. environ: the controller's own; mlflow: variables for the trial."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        sweep: Sweep,
+        directory: SweepDir,
+        project: Path,
+        environ: Mapping[str, str],
+        mlflow: Mapping[str, str],
+    ) -> None:
+        self._config = config
+        self._sweep = sweep
+        self._directory = directory
+        self._cwd = (project / config.cwd).resolve()
+        self._environ = environ
+        self._mlflow = mlflow
+
+    def __call__(self, launch: Launch, slot: Slot, lease: int) -> Order:
+        """Makes the folder and `params.json`; closes the lease and raises OSError where that fails."""
+        trial = self._sweep.trials[launch.trial]
+        paths = self._directory.attempt(launch.trial, launch.attempt)
+        try:
+            paths.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            rundir.write_json(paths.params, trial.params)
+        except OSError:
+            os.close(lease)
+            raise
+        env = {
+            "PYTHONUNBUFFERED": "1",
+            **slot.env,
+            **self._mlflow,
+            **({"MLFLOW_RUN_ID": trial.run_id} if trial.run_id else {}),
+            **self._config.env,
+            "SWEEP_ID": self._sweep.id,
+            "SWEEP_TRIAL": str(launch.trial),
+            "SWEEP_ATTEMPT": str(launch.attempt),
+            "SWEEP_ATTEMPT_DIR": str(paths.path),
+            "SWEEP_PARAMS": str(paths.params),
+            "SWEEP_METRICS": "\n".join(self._config.metric),
+        }
+        return Order(
+            trial=launch.trial,
+            attempt=launch.attempt,
+            directory=paths.path,
+            argv=self._argv(trial.params, launch, paths),
+            env=env,
+            cwd=self._cwd,
+            lease=lease,
+            slot=slot.id,
+            device=slot.device,
+            report={"mode": self._config.report.mode, "patterns": self._config.report.patterns},
+        )
+
+    def _argv(self, params: Mapping[str, Any], launch: Launch, paths: rundir.AttemptDir) -> list[str]:
+        if self._config.objective is not None:
+            return [sys.executable, "-m", "sweep.launch.objective", self._config.objective]
+        assert self._config.command is not None
+        words = command.render(self._config.command, params, extras(self._sweep.id, launch, paths))
+        return [interpreter(words[0], self._environ), *words[1:]]
+
+
+def extras(sweep: str, launch: Launch, paths: rundir.AttemptDir) -> dict[str, Any]:
+    """Values of the names that a command template may use beside the parameters."""
+    return {
+        "trial": launch.trial,
+        "attempt": launch.attempt,
+        "attempt_dir": str(paths.path),
+        "sweep": sweep,
+        "params_file": str(paths.params),
+    }
+
+
+def interpreter(word: str, environ: Mapping[str, str]) -> str:
+    """What a bare `python` means: that of an activated environment, else the one that runs sweep.
+
+    Whoever calls `.venv/bin/sweep` without activating `.venv` means its Python, not the system's.
+    """
+    if word not in ("python", "python3"):
+        return word
+    if environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX"):
+        found = shutil.which(word, path=environ.get("PATH"))
+        # not samefile(): the Pythons of two environments are often links to one binary
+        if found is not None and Path(found).parent != Path(sys.executable).parent:
+            return found
+    return sys.executable

@@ -1,0 +1,240 @@
+"""The search as a port: one study, two threads.
+
+Two threads, so that a verdict never waits behind a slow sampler:
+-   the sampler thread serves `prefer`, `ask` and `tell`, strictly in the order in which they were given (a seeded
+    sweep on one slot sees the same history at each ask, whatever the timing);
+-   the judge thread serves `judge`. A `tell` waits for the judgements that were ordered before it.
+
+The study's storage is one of two. By default it is a file in Optuna's own journal format, read by Optuna's own
+JournalStorage through `OwnJournal`; the controller's lock makes this process its only writer. A `storage` URL is
+used as it is, and may be shared. Either way the sweep's journal is the truth: `reconcile` mends the study after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.trial import TrialState as OptunaState
+
+from sweep.config.model import Constant, SweepConfig
+from sweep.config.space import in_order, is_active
+from sweep.core import events as e
+from sweep.core.model import Sweep, TrialState
+from sweep.errors import StorageError
+from sweep.ports import Inbox
+from sweep.search.names import build_pruner, build_sampler
+from sweep.search.space import distribution, limit, quiet, sampled, suggest
+from sweep.search.storage import OwnJournal
+
+T = TypeVar("T")
+log = logging.getLogger("sweep.search")
+_OWNER = "sweep"  # user attribute of our trials in a shared study
+_WISHED = "enqueued"  # user attribute of those that hold a configuration of the user's own
+_PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries of a storage that refuses
+
+
+class OptunaSearch:
+    """One study, two threads. Raises ConfigError or StorageError while it is made, nothing later.
+
+    storage: a path (default storage) or a URL. sweep: the state that the journal tells.
+    """
+
+    def __init__(
+        self, config: SweepConfig, sweep: Sweep, storage: Path | str, inbox: Inbox, now: Callable[[], float]
+    ) -> None:
+        self._config = config
+        self._id = sweep.id
+        self._inbox = inbox
+        self._now = now
+        self._limit = limit(config)
+        self._multi = len(config.metric) > 1
+        self._shared = isinstance(storage, str)
+        self._backend = None if isinstance(storage, str) else OwnJournal(storage)
+        with quiet():
+            self._study = self._open(storage, len(sweep.trials))
+        self._ids: dict[int, int] = {}
+        self._sampler_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._judge_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(tasks,), name=name, daemon=True)
+            for name, tasks in (("sampler", self._sampler_tasks), ("judge", self._judge_tasks))
+        ]
+
+    def _open(self, storage: Path | str, sampled: int) -> optuna.Study:
+        seed = self._config.seed
+        if seed is not None and sampled:  # the same stream of chance again would repeat configurations
+            seed += sampled
+        if self._config.sampler and "qmc" in self._config.sampler.name.lower():
+            seed = self._config.seed  # its seed names the sequence; where it stands in it is in the study
+        sampler, pruner = build_sampler(self._config, seed), build_pruner(self._config)
+        try:
+            place = storage if self._backend is None else optuna.storages.JournalStorage(self._backend)
+            name = self._config.name if self._shared else self._id
+            return optuna.create_study(
+                storage=place, study_name=name, directions=self._config.direction, sampler=sampler, pruner=pruner,
+                load_if_exists=True,
+            )  # fmt: skip
+        except Exception as error:  # drivers raise what they like
+            raise StorageError(
+                f"the study's storage {storage} does not open: {str(error).splitlines()[0]}",
+                hint="check `storage` in the file; leave it out for a file in the sweep's own folder",
+            ) from None
+
+    def reconcile(self, sweep: Sweep) -> list[dict[str, Any]]:
+        """Mends the study after the journal, before `start`; returns the configurations that the journal missed."""
+        known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+        missed: list[dict[str, Any]] = []
+        for number, ours in sorted(sweep.trials.items()):
+            if number not in known and not self._shared:
+                self._study.add_trial(self._rebuilt(ours.params))
+            theirs = known.get(number)
+            if ours.state.terminal and (theirs is None or not theirs.state.is_finished()):
+                self._tell(e.Tell(number, ours.state, ours.values, ours.outcome))
+        for number, theirs in sorted(known.items()):
+            if number in sweep.trials or theirs.state.is_finished() or not self._ours(theirs):
+                continue
+            if theirs.state is OptunaState.RUNNING:
+                origin = "enqueued" if _WISHED in theirs.user_attrs else "sampler"
+                missed.append({"number": number, "params": self._complete(theirs.params), "origin": origin})
+            else:  # waiting in Optuna's queue: the machine asks for it again
+                self._study.tell(number, state=OptunaState.FAIL)
+        return missed
+
+    def _ours(self, trial: optuna.trial.FrozenTrial) -> bool:
+        return not self._shared or trial.user_attrs.get(_OWNER) == self._id
+
+    def _rebuilt(self, params: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
+        space = self._config.space
+        sampled = {k: v for k, v in params.items() if k in space and not isinstance(space[k], Constant)}
+        kinds = {k: distribution(space[k]) for k in sampled}  # type: ignore[arg-type]
+        return optuna.trial.create_trial(state=OptunaState.RUNNING, params=sampled, distributions=kinds)
+
+    def _complete(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
+        """Sampled parameters with the constants whose conditions hold."""
+        chosen = dict(sampled)
+        for name in in_order(self._config.space):
+            parameter = self._config.space[name]
+            if isinstance(parameter, Constant) and is_active(parameter, chosen):
+                chosen[name] = parameter.value
+        return {name: chosen[name] for name in self._config.space if name in chosen}
+
+    # -- orders, from the controller's thread
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def prefer(self, order: e.Prefer) -> None:
+        self._sampler_tasks.put(lambda: self._prefer(order))
+
+    def ask(self) -> None:
+        self._sampler_tasks.put(self._ask)
+
+    def judge(self, order: e.Judge) -> None:
+        self._judge_tasks.put(lambda: self._judge(order))
+
+    def tell(self, order: e.Tell) -> None:
+        judged = threading.Event()
+        self._judge_tasks.put(judged.set)
+
+        def tell() -> None:
+            judged.wait()
+            self._tell(order)
+
+        self._sampler_tasks.put(tell)
+
+    def close(self) -> None:
+        """Serves what was ordered, then ends both threads."""
+        self._sampler_tasks.put(None)
+        self._judge_tasks.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    # -- service, in the threads
+
+    def _serve(self, tasks: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+        while (task := tasks.get()) is not None:
+            try:
+                self._patiently(task)
+            except Exception:  # what it left undone is mended by reconcile, at the next resume
+                log.exception("the study did not take what it was told")
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Does it, again and again while the storage refuses."""
+        for patience in _PATIENCE:
+            try:
+                return action()
+            except optuna.exceptions.StorageInternalError as error:
+                log.warning("the study's storage fails, trying again: %s", error)
+                time.sleep(patience)
+        return action()
+
+    def _prefer(self, order: e.Prefer) -> None:
+        self._study.enqueue_trial(sampled(self._config, order.params), user_attrs={_OWNER: self._id, _WISHED: True})
+
+    def _ask(self) -> None:
+        try:
+            with quiet():
+                event = self._patiently(self._sample)
+        except Exception as error:
+            log.exception("the sampler failed")
+            event = e.SamplerExhausted(self._now(), f"the sampler failed: {error}", failed=True)
+        self._inbox(event)
+
+    def _sample(self) -> e.Event:
+        if self._limit is not None and self._sampled() >= self._limit:
+            return e.SamplerExhausted(
+                self._now(), f"all {self._limit} configurations of the space have been sampled"
+            )
+        if self._backend is None:
+            trial = self._study.ask()
+            trial.set_user_attr(_OWNER, self._id)
+            params = suggest(trial, self._config)
+        else:
+            with self._backend.whole():
+                trial = self._study.ask()
+                params = suggest(trial, self._config)
+        origin = "enqueued" if _WISHED in trial.user_attrs else "sampler"
+        return e.TrialSampled(self._now(), trial.number, params, origin)
+
+    def _sampled(self) -> int:
+        return sum("fixed_params" not in t.system_attrs for t in self._study.get_trials(deepcopy=False))
+
+    def _judge(self, order: e.Judge) -> None:
+        trial_id = self._trial_id(order.trial)
+        storage = self._study._storage
+        storage.set_trial_intermediate_value(trial_id, order.step, order.value)
+        if self._config.pruner is None:
+            return
+        with quiet():
+            if self._study.pruner.prune(self._study, storage.get_trial(trial_id)):
+                self._inbox(e.PruneAdvised(self._now(), order.trial, order.attempt, order.step))
+
+    def _tell(self, order: e.Tell) -> None:
+        values: Sequence[float] | None = order.values
+        state = {
+            TrialState.COMPLETE: OptunaState.COMPLETE,
+            TrialState.PRUNED: OptunaState.PRUNED,
+            TrialState.FAIL: OptunaState.FAIL,
+        }[order.state]
+        with quiet():
+            # a pruned trial of several objectives has no last report that Optuna could take for its value
+            if state is OptunaState.PRUNED and self._multi:
+                state = OptunaState.FAIL
+            self._study.tell(order.trial, values, state=state, skip_if_finished=True)
+        self._ids.pop(order.trial, None)
+
+    def _trial_id(self, number: int) -> int:
+        """Optuna's own id of a trial; its public calls take numbers, its storage takes ids."""
+        if number not in self._ids:
+            storage = self._study._storage
+            self._ids[number] = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return self._ids[number]

@@ -1,0 +1,259 @@
+"""Begins a sweep, or takes one over: wires the concrete edges to a controller, and takes them apart again.
+
+Nothing is half-written after a mistake: what the file says is checked before the sweep's folder is made, and a
+folder whose sweep could not begin is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sweep import __version__, journal, rundir, source
+from sweep.clock import WallClock
+from sweep.config.model import SweepConfig
+from sweep.controller import Controller
+from sweep.core import events as e
+from sweep.core.machine import open_sweep
+from sweep.core.model import Phase, Rules, Sweep, SweepState
+from sweep.errors import ConfigError, SweepError
+from sweep.launch.local import Nursery, open_pidfd, settle, wait_for_launches
+from sweep.launch.process import boot_id, start_time
+from sweep.ports import View
+from sweep.prepare import Preparer
+from sweep.rundir import SweepDir
+from sweep.search import OptunaSearch, build_pruner, build_sampler
+from sweep.slots.pool import Pool, open_pool
+from sweep.slots.usage import Gauge, Target
+from sweep.tracking.process import Follower
+from sweep.tracking.uri import tracking_uri
+
+log = logging.getLogger("sweep.session")
+
+
+class Session:
+    """One controller's life with one sweep. Use `begin` or `resume`, then `run`, then `close`."""
+
+    def __init__(self, sweep: Sweep, config: SweepConfig, directory: SweepDir, pool: Pool, interrupts: int = 0) -> None:
+        self.sweep = sweep
+        self.config = config
+        self.directory = directory
+        self.pool = pool
+        self.interrupts = interrupts
+        self.follower: Follower | None = None
+        self.controller: Controller
+        self._closing = ExitStack()
+
+    # ---- wiring
+
+    def _wire(self, writer: journal.Writer, clock: WallClock, environ: Mapping[str, str], view: View | None) -> None:
+        config, directory = self.config, self.directory
+        project = directory.path.parent.parent
+        mlflow: dict[str, str] = {}
+        if config.mlflow.enabled:
+            uri = tracking_uri(config.mlflow.model_dump(), project, environ)
+            if config.report.mode == "mlflow":
+                mlflow = {"MLFLOW_TRACKING_URI": uri}
+            self.follower = Follower(directory, project, environ)
+            self._closing.callback(self.follower.close)
+        nursery = Nursery(directory, project, config.warm, {**environ, **_thread_limits(self.pool, config)})
+        self._closing.callback(nursery.close)
+        post: list[Any] = []  # the controller does not exist yet
+        storage = config.storage or directory.study
+        search = OptunaSearch(config, self.sweep, storage, lambda event: post[0](event), clock.now)
+        missed = search.reconcile(self.sweep)
+        self._closing.callback(search.close)
+        self.controller = Controller(
+            self.sweep,
+            directory,
+            writer,
+            clock,
+            search,
+            nursery,
+            self.pool,
+            Preparer(config, self.sweep, directory, project, environ, mlflow),
+            self.follower,
+            view,
+        )
+        self._closing.callback(self.controller.close)
+        post.append(self.controller.post)
+        me = os.getpid()
+        identity = (me, start_time(me) or 0, boot_id())
+        self.controller.feed(e.ControllerStarted(clock.now(), *identity, platform.node(), __version__, missed))
+        search.start()
+        gauge = Gauge(self._targets, self.pool.measure, clock.now)
+        gauge.start()
+        self._closing.callback(gauge.stop)
+
+    def _targets(self) -> list[Target]:
+        found = []
+        for watch in self.controller.watched():
+            attempt = self.sweep.trials[watch.trial].attempts[watch.attempt - 1]
+            if attempt.pid is not None:
+                found.append(Target(watch.paths.usage, attempt.pid, attempt.device))
+        return found
+
+    # ---- life
+
+    def run(self) -> int:
+        """Drives the sweep to its end; returns the exit code that a command should end with."""
+        before = {number: signal.signal(number, self._signalled) for number in _SIGNALS}
+        try:
+            self.controller.run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.interrupts:
+            return 130
+        return 0 if self.sweep.state is SweepState.FINISHED else 1
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            self.controller.leave()
+        elif number == signal.SIGINT:
+            self.interrupts += 1
+            now = self.sweep.at
+            if self.interrupts == 1:
+                self.controller.post(e.DrainAsked(now, "Ctrl-C: running trials finish, no new ones start"))
+            else:
+                self.controller.post(e.StopAsked(now, None, self.interrupts > 2, "Ctrl-C twice: stopped"))
+
+    def close(self) -> None:
+        """Lets go of everything; trials that still run train on, MLflow is brought up to date behind."""
+        if self.follower is not None and self.sweep.state.ended:
+            self.follower.ending(self.sweep.state.value, self.sweep.why)
+        self._closing.close()
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def begin(
+    config: SweepConfig, text: bytes, project: Path, environ: Mapping[str, str], view: View | None = None
+) -> Session:
+    """A new sweep in `project`. text: space.yaml as given. Raises SweepError before anything is written."""
+    check(config)
+    pool = open_pool(config.devices, config.slots_per_device, environ)
+    directory = rundir.create(project, config.name)
+    clock = WallClock()
+    opened = e.SweepOpened(clock.now(), directory.id, rules(config), config.model_dump(mode="json"))
+    session = Session(open_sweep(opened), config, directory, pool)
+    try:
+        session._closing.callback(pool.close)
+        _lock(session)
+        directory.space.write_bytes(text)
+        writer = journal.Writer(directory.journal)
+        session._closing.callback(writer.close)
+        writer.append(opened)
+        writer.commit()
+        _write_source(session, project)
+        session._wire(writer, clock, environ, view)
+    except BaseException:
+        session._closing.close()
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+    return session
+
+
+def resume(directory: SweepDir, environ: Mapping[str, str], view: View | None = None) -> Session:
+    """Takes over a sweep whose controller is gone: adopts what lives, settles what has ended.
+
+    Raises BusyError where a controller lives, JournalError where the journal cannot be read.
+    """
+    lock = rundir.lock(directory.controller_lock, _me())
+    try:
+        wait_for_launches(directory)
+        sweep, seq, end = journal.replay(directory.journal)
+        config = SweepConfig.model_validate(sweep.config)
+        check(config)
+        pool = open_pool(config.devices, config.slots_per_device, environ, sweep=sweep.id)
+    except BaseException:
+        os.close(lock)
+        raise
+    session = Session(sweep, config, directory, pool)
+    session._closing.callback(os.close, lock)
+    try:
+        session._closing.callback(pool.close)
+        writer = journal.Writer(directory.journal, seq, end)
+        session._closing.callback(writer.close)
+        session._wire(writer, WallClock(sweep.at), environ, view)
+        _adopt(session)
+    except BaseException:
+        session._closing.close()
+        raise
+    return session
+
+
+def _adopt(session: Session) -> None:
+    """Every attempt that the journal believes alive is watched on, or read to its end."""
+    for number in sorted(session.sweep.live):
+        attempt = session.sweep.trials[number].attempts[-1]
+        if attempt.phase is Phase.LAUNCHING:
+            session.controller.started(settle(session.directory, number, attempt.number))
+            continue
+        identity = {"pid": attempt.pid, "start_time": attempt.start_time, "boot_id": attempt.boot_id}
+        session.controller.watch(number, attempt.number, open_pidfd(identity), skip=attempt.lines)
+
+
+def check(config: SweepConfig) -> None:
+    """What only Optuna and this version know to be wrong. Raises ConfigError."""
+    if config.devices_per_trial != 1:
+        raise ConfigError(f"{config.devices_per_trial} is not in this version yet", key="devices_per_trial")
+    build_sampler(config, config.seed)
+    build_pruner(config)
+
+
+def rules(config: SweepConfig) -> Rules:
+    """The part of the file that the state machine needs."""
+    return Rules(
+        metrics=tuple(config.metric),
+        directions=tuple(config.direction),
+        trials=config.trials,
+        value=config.value,
+        slots=config.slots,
+        timeout=config.timeout,
+        retries={name.upper(): config.retry.times for name in config.retry.on} if config.retry.times else {},
+        fail_fast=config.fail_fast,
+        grace=config.grace,
+        keep=config.checkpoints.keep,
+        heeds=config.report.mode == "api",
+        needs_run=config.report.mode == "mlflow",
+    )
+
+
+def _thread_limits(pool: Pool, config: SweepConfig) -> dict[str, str]:
+    """For the warm nursery: libraries read their thread counts when they are imported."""
+    if not config.warm or not pool.slots:
+        return {}
+    return {key: value for key, value in pool.slots[0].env.items() if key.endswith("THREADS")}
+
+
+def _lock(session: Session) -> None:
+    session._closing.callback(os.close, rundir.lock(session.directory.controller_lock, _me()))
+
+
+def _me() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def _write_source(session: Session, project: Path) -> None:
+    """In a thread: it reads the metadata of every package."""
+
+    def write() -> None:
+        try:
+            rundir.write_json(session.directory.source, source.gather(project))
+        except OSError as error:
+            log.warning("cannot write %s: %s", session.directory.source, error)
+
+    thread = threading.Thread(target=write, name="source", daemon=True)
+    thread.start()
+    session._closing.callback(thread.join)

@@ -1,0 +1,222 @@
+"""Leases of slots, for every sweep and every user of this machine.
+
+A lease is an exclusive flock on `<lock folder>/<slot>`. The kernel keeps it while any process has a copy of the
+descriptor open and drops it with the last one, so there is nothing to clean up. The rules:
+
+1. The lock is the truth. What the file says of its holder is for people, and means nothing once the lock is free.
+2. Lock first, look second. The file may have been deleted or replaced between open and flock: what is locked must
+   still be what the name stands for. A whole device (`gpu-x`) and its shares (`gpu-x.0`) are different files: each
+   side locks its own and then looks at the other's, so never do both succeed. Both may fail, and try again later.
+3. To look is to take a shared lock for an instant. Whoever meets a shared lock tries again; only an exclusive one
+   means that the slot is taken.
+4. Users need not trust each other: no symbolic links, no files of a second name. An existing file is opened
+   without O_CREAT, which fs.protected_regular forbids on somebody else's file in a sticky folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import pwd
+import stat
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import DeviceError
+
+_TRIES = 20
+_FOLDER_MODE = 0o1777
+# The sticky bit makes systemd-tmpfiles spare an old file: a lock file that is deleted while it is held would let
+# a second holder in. (XDG Base Directory Specification, on files that stay in a runtime folder.)
+_FILE_MODE = 0o1666
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease that somebody holds. `file` is (st_dev, st_ino) of its lock file; facts are empty if unsaid."""
+
+    file: tuple[int, int]
+    facts: dict[str, Any]
+
+
+def lock_folder(environ: Mapping[str, str]) -> Path:
+    """Where this machine's leases are: SWEEP_LOCK_DIR, or a place that every user finds and may write to."""
+    if named := environ.get("SWEEP_LOCK_DIR"):
+        return Path(named).resolve()
+    shared = Path("/run/lock")
+    try:
+        mode = shared.stat().st_mode
+    except OSError:
+        mode = 0
+    if mode & stat.S_ISVTX and mode & stat.S_IWOTH and os.access(shared, os.W_OK):
+        return shared / "sweep"
+    return Path("/tmp/sweep-locks")
+
+
+class Leases:
+    """The lock folder. Methods raise OSError where a lock file cannot be used, never for a lease that is taken."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DeviceError if the folder cannot be made or written to."""
+        self.folder = folder
+        self._make_folder()
+
+    def acquire(self, name: str) -> int | None:
+        """The descriptor that holds the lease, not inherited through exec; None if the slot is taken."""
+        for _ in range(_TRIES):
+            lease = self._open(name)
+            kept = False
+            try:
+                if not _lock(lease):
+                    return None
+                if self._is_current(lease, name):
+                    if self._rival(name):
+                        return None
+                    os.ftruncate(lease, 0)
+                    kept = True
+                    return lease
+            finally:
+                if not kept:
+                    os.close(lease)
+        return None
+
+    def look(self, name: str) -> Held | None:
+        """The lease's holder, or None if it is free."""
+        try:
+            handle = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+        except FileNotFoundError:
+            return None
+        try:
+            if _try(handle, fcntl.LOCK_SH):
+                return None
+            status = os.fstat(handle)
+            return Held((status.st_dev, status.st_ino), _facts(os.pread(handle, 1 << 16, 0)))
+        finally:
+            os.close(handle)
+
+    def of_device(self, whole: str) -> list[Held]:
+        """The leases that are held on a device, of the whole or of shares, as far as they can be looked at."""
+        found = []
+        for name in (whole, *self._shares(whole)):
+            with suppress(OSError):
+                if held := self.look(name):
+                    found.append(held)
+        return found
+
+    def _rival(self, name: str) -> bool:
+        whole, _, share = name.partition(".")
+        return any(self.look(other) for other in ([whole] if share else self._shares(whole)))
+
+    def _shares(self, whole: str) -> list[str]:
+        beginning = whole + "."
+        return [name for name in os.listdir(self.folder) if name.startswith(beginning)]  # noqa: PTH208 (much faster)
+
+    def _is_current(self, lease: int, name: str) -> bool:
+        try:
+            return os.path.samestat(os.fstat(lease), os.lstat(self._path(name)))
+        except FileNotFoundError:
+            return False
+
+    def _path(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+    def _open(self, name: str) -> int:
+        path = self._path(name)
+        for _ in range(_TRIES):
+            try:
+                lease = os.open(path, os.O_RDWR | _FLAGS)
+                break
+            except FileNotFoundError:
+                pass
+            try:
+                lease = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+                break
+            except FileExistsError:
+                continue
+            except FileNotFoundError:
+                self._make_folder()  # a cleaner of old files took it away
+        else:
+            raise FileNotFoundError(errno.ENOENT, "it vanishes as soon as it is made", path)
+        try:
+            _admit(lease, path)
+        except BaseException:
+            os.close(lease)
+            raise
+        return lease
+
+    def _make_folder(self) -> None:
+        hint = "set SWEEP_LOCK_DIR to a folder that every user of this machine may write to"
+        try:
+            self.folder.mkdir()
+            self.folder.chmod(_FOLDER_MODE)  # mkdir's own mode is cut by the umask
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise DeviceError(f"cannot make the lock folder {self.folder}: {error.strerror}", hint=hint) from None
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            raise DeviceError(f"the lock folder {self.folder} is not a folder", hint=hint)
+        for _ in range(10):
+            if os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+                return
+            time.sleep(0.02)  # another user may be between mkdir and chmod
+        owner = user_name(self.folder.stat().st_uid)
+        raise DeviceError(
+            f"the lock folder {self.folder} belongs to {owner} and you may not write to it",
+            hint=f"ask {owner} for `chmod 1777 {self.folder}`, or {hint}",
+        )
+
+
+def describe(lease: int, facts: Mapping[str, Any]) -> None:
+    """Writes who holds the lease into its file, in place of what it said. Raises OSError."""
+    os.ftruncate(lease, 0)
+    os.pwrite(lease, json.dumps(facts, ensure_ascii=False).encode(), 0)
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _admit(lease: int, path: str) -> None:
+    """Lets every user at a lock file of our own, and refuses what is not a lock file."""
+    status = os.fstat(lease)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise OSError(errno.EINVAL, "not a plain file of a single name", path)
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != _FILE_MODE:
+        os.fchmod(lease, _FILE_MODE)
+
+
+def _lock(lease: int) -> bool:
+    for _ in range(_TRIES):
+        if _try(lease, fcntl.LOCK_EX):
+            return True
+        if not _try(lease, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(lease, fcntl.LOCK_UN)
+        time.sleep(0.0005)  # only somebody looking, whose turn on the CPU may be over
+    return False
+
+
+def _try(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _facts(text: bytes) -> dict[str, Any]:
+    try:
+        facts = json.loads(text)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}

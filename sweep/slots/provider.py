@@ -1,0 +1,50 @@
+"""What the pool needs of a vendor: find its devices, read them, pin a process to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device of this machine. `slot` names its lease, `memory` is in bytes.
+
+    `id` is what the vendor calls it wherever it is plugged in: a UUID. `index` is its number today.
+    """
+
+    id: str
+    slot: str
+    kind: str
+    index: int
+    name: str
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at a device: `numbers` as in `ports.Devices.measure`, and the processes that compute on it.
+
+    pids: None where the vendor's pids mean nothing here, as in a container. trouble: why there is no reading.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    pids: tuple[int, ...] | None = ()
+    trouble: str = ""
+
+
+class Provider(Protocol):
+    """A vendor's devices. Only opening one may raise; a device that fails later says so in its Reading."""
+
+    def devices(self) -> Sequence[Device]:
+        """Every device of this machine, by index, whether or not the environment hides it."""
+        ...
+
+    def measure(self, device: Device) -> Reading: ...
+
+    def pin(self, device: Device) -> dict[str, str]:
+        """The environment that keeps a process on this device."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,52 @@
+"""`python -m sweep.tracking <sweep folder> [--fd N]`: follows one sweep and brings MLflow up to date.
+
+What MLflow reads from the environment is set before it is imported: our own loop retries, so its own is off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from sweep.rundir import SweepDir
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+TIMEOUT = "10"  # seconds a server may take for an answer, unless the user says otherwise
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m sweep.tracking", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the sweep's folder")
+    parser.add_argument("--fd", type=int, help="one end of a socket pair, the controller has the other")
+    arguments = parser.parse_args()
+    os.environ.update(SETTINGS)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", TIMEOUT)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID"):
+        os.environ.pop(name, None)  # ours are always named
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    logging.raiseExceptions = False  # a full disk takes no log lines either
+    warnings.simplefilter("ignore")
+    directory = SweepDir(arguments.folder.absolute())
+    os.chdir(directory.path.parent.parent)  # MLflow's own relative paths, such as ./mlruns, mean the project
+
+    from sweep.tracking.follower import Follower
+
+    for name in ("mlflow", "alembic", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("sweep").setLevel(logging.INFO)
+    return Follower(directory, arguments.fd).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

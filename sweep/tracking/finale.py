@@ -1,0 +1,131 @@
+"""The sweep's own run at its end, and what is uploaded of the best trial. All of it may be done again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sweep import rundir
+from sweep.core.model import Sweep, TrialState
+from sweep.core.policy import best_checkpoint
+from sweep.rundir import SweepDir
+from sweep.tracking.limits import param, tag
+from sweep.tracking.memory import Memory
+from sweep.tracking.mirror import PARENT, Batch, Mirror, Point, ended, millis
+from sweep.tracking.sender import Sender
+from sweep.tracking.store import Refused
+
+log = logging.getLogger("sweep.tracking")
+_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def summary(mirror: Mirror, runs: dict[int, str]) -> Batch:
+    """What the sweep's own run says at the end, its status apart: counts, the best trial, a note in words.
+
+    MLflow lets no parameter change: where a sweep that was resumed after its end has found a better trial, the new
+    `best.*` are refused; the tag sweep.best_params has them.
+    """
+    sweep = mirror.sweep
+    at = millis(sweep.at)
+    batch = Batch(tags={"mlflow.note.content": tag(_note(sweep))})
+    batch.metrics = [
+        Point(f"trials.{state.value.lower()}", float(sweep.counts[state]), at, ended(sweep)) for state in _COUNTED
+    ]
+    if sweep.best is not None:
+        best = sweep.trials[sweep.best]
+        names = mirror.param_names
+        batch.params = {f"best.{names[key]}": param(value) for key, value in best.params.items()}
+        batch.tags["sweep.best_trial"] = str(best.number)
+        batch.tags["sweep.best_run_id"] = runs.get(best.number, "")
+        batch.tags["sweep.best_params"] = tag(json.dumps(best.params, ensure_ascii=False, default=str))
+    return batch
+
+
+def _note(sweep: Sweep) -> str:
+    """Markdown, shown at the top of the run's page."""
+    counts = [
+        f"{sweep.counts[state]} {word}"
+        for state, word in zip(_COUNTED, ("complete", "pruned", "failed"), strict=True)
+    ]
+    lines = [f"{ended(sweep)} trials: " + ", ".join(counts) + f"; {_duration(sweep.at - sweep.opened)}."]
+    if sweep.why:
+        lines.append(f"It ended because {sweep.why}.")
+    if sweep.best is not None:
+        best = sweep.trials[sweep.best]
+        given = "\n".join(f"- {name}: {value}" for name, value in best.params.items())
+        value = (best.values or (float("nan"),))[0]
+        lines.append(f"Best: **{sweep.rules.metrics[0]} {value:.6g}**, trial {best.number}\n\n{given}")
+    return "\n\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def send_sources(directory: SweepDir, sender: Sender, memory: Memory) -> None:
+    """space.yaml, source.json and the uncommitted changes, once they are there, once each. Raises Trouble."""
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        diff = Path(folder) / "source.diff"
+        text = _git(directory).get("diff")
+        if text and diff.name not in memory.done:
+            diff.write_text(text)
+        for path in (directory.space, directory.source, diff):
+            if path.name not in memory.done and path.exists():
+                try:
+                    sender.store.upload(sender.run_of(PARENT)[0], path)
+                except Refused as error:
+                    sender.note(PARENT, f"{path.name} is not in MLflow: {error.message}")
+                memory.done[path.name] = "sent"
+
+
+def send_best(directory: SweepDir, mirror: Mirror, sender: Sender, memory: Memory) -> None:
+    """The best trial's best checkpoint as `checkpoint/`, and a registered model of it if asked. Raises Trouble."""
+    sweep = mirror.sweep
+    model = sweep.config["mlflow"]["register_as"]
+    if sweep.best is None:
+        return
+    best = sweep.trials[sweep.best]
+    chosen = best_checkpoint(best, sweep.rules.directions[0])
+    if chosen is None:
+        if model:
+            sender.note(PARENT, f"nothing to register: trial {best.number} has no checkpoint")
+        return
+    run_id, _ = sender.run_of(best.number)
+    try:
+        if memory.done.get("checkpoint") != chosen.directory:
+            _send_checkpoint(directory.path / chosen.directory, run_id, sender)
+            sender.send(best.number, Batch(tags={"sweep.checkpoint": chosen.directory}))
+            memory.done["checkpoint"] = chosen.directory
+        if model and memory.done.get("registered") != run_id:
+            tags = {"sweep.id": sweep.id, "sweep.trial": str(best.number), "sweep.step": str(chosen.step)}
+            version = sender.store.register(model, run_id, "checkpoint", tags)
+            sender.send(PARENT, Batch(tags={"sweep.registered": f"{model}/{version}"}))
+            log.info("trial %s is registered as version %s of %s", best.number, version, model)
+            memory.done["registered"] = run_id
+    except Refused as error:
+        sender.note(best.number, f"its checkpoint is not in MLflow: {error.message}")
+        memory.done["checkpoint"] = chosen.directory
+        memory.done["registered"] = run_id
+
+
+def _send_checkpoint(folder: Path, run_id: str, sender: Sender) -> None:
+    if not folder.is_dir():
+        raise Refused(f"{folder} is gone")
+    sender.store.upload(run_id, folder, "checkpoint")
+
+
+def commit_of(directory: SweepDir) -> str | None:
+    """The git commit that source.json names."""
+    commit = _git(directory).get("commit")
+    return str(commit) if commit else None
+
+
+def _git(directory: SweepDir) -> dict[str, Any]:
+    source = rundir.read_json(directory.source)
+    git = source.get("git") if isinstance(source, dict) else None
+    return git if isinstance(git, dict) else {}
