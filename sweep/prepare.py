@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -79,6 +80,16 @@ class Preparer:
         assert self._config.command is not None
         words = command.render(self._config.command, params, extras(self._sweep.id, launch, paths))
         return [interpreter(words[0], self._environ), *words[1:]]
+
+
+def sample_command(config: SweepConfig, number: int, params: Mapping[str, Any]) -> list[str]:
+    """The words that trial `number` would be run with, as `sweep check` shows them."""
+    if config.objective is not None:
+        return ["python", "-m", "sweep.launch.objective", config.objective, "--params", json.dumps(dict(params))]
+    assert config.command is not None
+    directory = SweepDir(Path(rundir.ROOT) / f"{config.name}-1")
+    launch = Launch(number, 1, "")
+    return command.render(config.command, params, extras(directory.id, launch, directory.attempt(number, 1)))
 
 
 def extras(sweep: str, launch: Launch, paths: rundir.AttemptDir) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sweep.controller import Controller
 from sweep.core import events as e
 from sweep.core.machine import open_sweep
 from sweep.core.model import Phase, Rules, Sweep, SweepState
-from sweep.errors import ConfigError, SweepError
+from sweep.errors import ConfigError
 from sweep.launch.local import Nursery, open_pidfd, settle, wait_for_launches
 from sweep.launch.process import boot_id, start_time
 from sweep.ports import View
@@ -43,20 +43,23 @@ log = logging.getLogger("sweep.session")
 class Session:
     """One controller's life with one sweep. Use `begin` or `resume`, then `run`, then `close`."""
 
-    def __init__(self, sweep: Sweep, config: SweepConfig, directory: SweepDir, pool: Pool, interrupts: int = 0) -> None:
+    def __init__(self, sweep: Sweep, config: SweepConfig, directory: SweepDir, pool: Pool) -> None:
         self.sweep = sweep
         self.config = config
         self.directory = directory
         self.pool = pool
-        self.interrupts = interrupts
+        self.interrupts = 0  # how often Ctrl-C was pressed
         self.follower: Follower | None = None
         self.controller: Controller
         self._closing = ExitStack()
 
     # ---- wiring
 
-    def _wire(self, writer: journal.Writer, clock: WallClock, environ: Mapping[str, str], view: View | None) -> None:
+    def _wire(
+        self, writer: journal.Writer, clock: WallClock, environ: Mapping[str, str], view: View | None
+    ) -> None:
         config, directory = self.config, self.directory
+        _log_to(directory, self._closing)
         project = directory.path.parent.parent
         mlflow: dict[str, str] = {}
         if config.mlflow.enabled:
@@ -228,6 +231,18 @@ def rules(config: SweepConfig) -> Rules:
         heeds=config.report.mode == "api",
         needs_run=config.report.mode == "mlflow",
     )
+
+
+def _log_to(directory: SweepDir, closing: ExitStack) -> None:
+    """Everything that is logged or warned of in this process goes to the sweep's controller.log."""
+    handler = logging.FileHandler(directory.controller_log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    closing.callback(handler.close)
+    closing.callback(root.removeHandler, handler)
 
 
 def _thread_limits(pool: Pool, config: SweepConfig) -> dict[str, str]:

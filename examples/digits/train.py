@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import warnings
 import zlib  # noqa: F401  before paddle: some older GPU builds of it crash at the first gzip otherwise
 from pathlib import Path
 
@@ -150,5 +149,4 @@ def fit(args: argparse.Namespace) -> float:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", module="paddle")
     fit(options())

@@ -7,7 +7,6 @@ there are trials. An `Observer` then adds, in the drawing thread, what only file
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 from collections import deque
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cli.document import front
+from sweep.cli.estimate import makespan
 from sweep.core.events import number_from_json
 from sweep.core.model import Attempt, Outcome, Phase, Sweep, SweepState, Trial, TrialState, Verdict
 from sweep.rundir import SweepDir, read_json
@@ -103,6 +103,7 @@ class Camera:
         self._open: set[int] = set()
         self._recent: deque[Ended] = deque(maxlen=RECENT)
         self._durations: deque[float] = deque(maxlen=SAMPLE)
+        self._whole = False  # one of them trained to its end: until then nobody knows how long that is
         self._front: list[Trial] = []
         self._widths: deque[int] = deque(maxlen=40)  # slots in use, over the last ten seconds or so
         self._order = _parameter_order(sweep)
@@ -145,6 +146,7 @@ class Camera:
         self._open.difference_update(trial.number for trial in over)
         over.sort(key=lambda trial: trial.attempts[-1].ended or 0.0 if trial.attempts else 0.0)
         self._durations.extend(on_slots(t) for t in over[-SAMPLE:] if t.attempts)
+        self._whole = self._whole or any(t.outcome is Outcome.COMPLETED for t in over)
         self._recent.extend(self._ended(trial) for trial in over[-RECENT:])
         if len(self._sweep.rules.metrics) > 1 and any(t.state is TrialState.COMPLETE for t in over):
             self._front = front([*self._front, *over], self._sweep.rules.directions)
@@ -175,32 +177,14 @@ class Camera:
         left = None if deadline is None else max(0.0, deadline - now)
         known = sweep.rules.trials is not None or bool(sweep.exhausted)
         eta = None
-        if self._durations and (known or not going_on):
+        ages = [max(0.0, now - trial.attempts[-1].launched) for trial in live]
+        representative = self._whole or max(ages, default=0.0) < max(self._durations, default=0.0)
+        if self._durations and representative and (known or not going_on):
             ahead = len(sweep.ready) + sweep.asking + sweep.unsampled() if going_on else 0
-            ages = [max(0.0, now - trial.attempts[-1].launched) for trial in live]
-            eta = makespan(list(self._durations), ages, ahead, max(self._widths))
+            eta = makespan(self._durations, ages, ahead, max(self._widths))
         if left is not None and (eta is None or left < eta):
             return left, True
         return eta, False
-
-
-def makespan(durations: list[float], ages: list[float], ahead: int, slots: int) -> float:
-    """Seconds until `ahead` more trials and the running ones, this old, have ended on so many slots.
-
-    A trial that runs longer than others did is expected to end as those of its age did, or now.
-    """
-    mean = sum(durations) / len(durations)
-    free = [0.0] * max(0, slots - len(ages))
-    for age in ages:
-        rest = [d - age for d in durations if d > age]
-        free.append(sum(rest) / len(rest) if rest else 0.0)
-    if not free:
-        free = [0.0]
-    heapq.heapify(free)
-    singly = min(ahead, 2 * len(free))  # the last ones decide how the slots run out; the rest only push it back
-    for _ in range(singly):
-        heapq.heapreplace(free, free[0] + mean)
-    return max(free) + (ahead - singly) * mean / len(free)
 
 
 def on_slots(trial: Trial) -> float:

@@ -68,7 +68,7 @@ def _ending(sweep: Sweep) -> list[Text]:
         ]
     colour = "red" if sweep.state is SweepState.FAILED else "green"
     text = Text.assemble((sweep.id, STRONG), " ", (sweep.state.value.lower(), colour), f" after {took}")
-    return [text.append(f": {words.clean(sweep.why)}") if sweep.why else text]
+    return [text.append(f" ({words.clean(sweep.why)})", LABEL) if sweep.why else text]
 
 
 def _labelled(label: str, *parts: tuple[str, str]) -> Text:
@@ -124,7 +124,7 @@ def _failure(sweep: Sweep, directory: SweepDir) -> list[Text]:
     how = words.result(trial.state, trial.outcome)
     title = Text.assemble((f"trial {trial.number}", STRONG), " ", (how, "red"), f": {words.clean(trial.why)}")
     lines = [title, *(Text.assemble(("  | ", LABEL), text) for text in said)]
-    return [*lines, _labelled("whole output" if said else "log", (str(log), ""))]
+    return [*lines, _labelled("log", (str(log), ""))]
 
 
 def _counts(sweep: Sweep) -> list[Text]:

@@ -86,7 +86,7 @@ def _titles(picture: Snapshot) -> list[str]:
 
 
 def _metric(values: Sequence[float | None]) -> list[Cell]:
-    return [(text, "yellow" if text in ("nan", "inf", "-inf") else "") for text in words.column(values)]
+    return [(text, "yellow" if text.strip() in ("nan", "inf", "-inf") else "") for text in words.column(values)]
 
 
 # ---- slots ---------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def slot_lines(picture: Snapshot, cells: int, lines: int, panes: int) -> list[Te
     )
     everyone: list[Running | str] = [*busy, *sorted(picture.idle, key=words.natural)]
     if not everyone:
-        return [Text("" if picture.state.ended else "no slot is free yet", style=LABEL)]
+        return [] if picture.state.ended else [Text("no slot is free yet", style=LABEL)]
     room = (lines - 1) * panes
     if room < len(everyone):
         room = max(0, lines - 2) * panes
@@ -190,7 +190,11 @@ def _folded(hidden: Sequence[Running | str], more: bool, picture: Snapshot, cell
         said.append(f"step {_span(str(steps[0]), str(steps[-1]))}")
     if picture.metrics:
         values = sorted(v for row in busy if (v := row.latest[0]) is not None and math.isfinite(v))
-        said += [f"{_titles(picture)[0]} {_span(*words.column([values[0], values[-1]]))}"] if values else []
+        said += (
+            [f"{_titles(picture)[0]} {_span(*map(str.strip, words.column([values[0], values[-1]])))}"]
+            if values
+            else []
+        )
     return line(("   ".join(said), LABEL), cells=cells)
 
 

@@ -54,7 +54,7 @@ def number(value: float) -> str:
 
 
 def column(values: Sequence[float | None]) -> list[str]:
-    """Numbers of one column with the same decimals, so that they compare at a glance; None is empty."""
+    """Numbers with the same decimals and of one width, so that they compare at a glance; None is blank."""
     known = [abs(v) for v in values if v is not None and math.isfinite(v)]
     top = max(known, default=0.0)
     if all(v == int(v) for v in known) and top < 1e9:
@@ -63,7 +63,8 @@ def column(values: Sequence[float | None]) -> list[str]:
         form = f".{DIGITS - 2}e"
     else:
         form = f".{max(0, DIGITS - max(0, math.floor(math.log10(top))))}f"
-    return ["" if v is None else format(v, form) if math.isfinite(v) else str(v) for v in values]
+    texts = ["" if v is None else format(v, form) if math.isfinite(v) else str(v) for v in values]
+    return [text.rjust(max(map(len, texts))) for text in texts]
 
 
 def parameter(value: Any) -> str:

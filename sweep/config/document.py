@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from sweep.config.words import KeyPath, Problem, show
 from sweep.errors import ConfigError
 
-
 MOST = 50  # mistakes that one error tells
 
 

@@ -178,7 +178,9 @@ class OptunaSearch:
         return action()
 
     def _prefer(self, order: e.Prefer) -> None:
-        self._study.enqueue_trial(sampled(self._config, order.params), user_attrs={_OWNER: self._id, _WISHED: True})
+        self._study.enqueue_trial(
+            sampled(self._config, order.params), user_attrs={_OWNER: self._id, _WISHED: True}
+        )
 
     def _ask(self) -> None:
         try:

@@ -35,7 +35,6 @@ _FOLDER_MODE = 0o1777
 # The sticky bit makes systemd-tmpfiles spare an old file: a lock file that is deleted while it is held would let
 # a second holder in. (XDG Base Directory Specification, on files that stay in a runtime folder.)
 _FILE_MODE = 0o1666
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Leases:
     def look(self, name: str) -> Held | None:
         """The lease's holder, or None if it is free."""
         try:
-            handle = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+            handle = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         try:
@@ -131,12 +130,12 @@ class Leases:
         path = self._path(name)
         for _ in range(_TRIES):
             try:
-                lease = os.open(path, os.O_RDWR | _FLAGS)
+                lease = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
                 break
             except FileNotFoundError:
                 pass
             try:
-                lease = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+                lease = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 break
             except FileExistsError:
                 continue

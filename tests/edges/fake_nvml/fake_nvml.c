@@ -3,7 +3,7 @@
  * $FAKE_NVML_STATE names the file. It is read again at every call, so that a test can pull a device out from under
  * a running process. One record a line, words in any order, GPUs numbered as they come:
  *
- *   init error=9                       every call answers this nvmlReturn_t (9: driver not loaded)
+ *   init error=9                       what nvmlInit, and every call from now on, answers (9: driver not loaded)
  *   gpu uuid=GPU-1 name=Fake_H100 total=81559 used=4 util=0 watt=70 temp=30 error=15
  *   proc gpu=0 pid=4242                a process that computes on it
  *
@@ -61,10 +61,14 @@ static int load(void) {
     return init_error;
 }
 
-/* What every call but nvmlInit begins with. */
-static int ready(void) { return started ? load() : UNINITIALIZED; }
+/* What every call but nvmlInit begins with. A driver that is gone must be started again when it is back. */
+static int ready(void) {
+    int error = started ? load() : UNINITIALIZED;
+    if (error) started = 0;
+    return error;
+}
 
-/* A handle is a place in `gpus`. */
+/* A handle is a place in `gpus`: it means another GPU once the order of the records has changed. */
 static int find(struct gpu *handle) {
     int error = ready();
     if (error) return error;

@@ -1,0 +1,91 @@
+"""`sweep check`: what a file means, without starting anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sweep.cli import words
+from sweep.config.load import load
+from sweep.config.model import SweepConfig
+from sweep.config.preflight import preflight
+from sweep.errors import ConfigError
+from sweep.prepare import sample_command
+from sweep.search import preview
+from sweep.session import check
+from sweep.slots.pool import open_pool
+
+SAMPLES = 5
+
+
+def check_file(space: Path, overrides: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints the space, sampled configurations with their command lines, and slots. Raises SweepError."""
+    config, warnings = load(space, overrides)
+    if problems := preflight(config, Path.cwd()):
+        raise ConfigError("\n".join(problems), where=str(space))
+    check(config)
+    pool = open_pool(config.devices, config.slots_per_device, os.environ)
+    try:
+        said, slots = pool.said, [slot.id for slot in pool.slots]
+    finally:
+        pool.close()
+    samples: list[dict[str, Any]] = [
+        {"params": params, "command": shlex.join(sample_command(config, number, params))}
+        for number, params in enumerate(preview(config, SAMPLES))
+    ]
+    if as_json:
+        document = {
+            "config": config.model_dump(mode="json"),
+            "samples": samples,
+            "slots": slots,
+            "said": said,
+            "warnings": warnings,
+        }
+        print(json.dumps(document))
+        return
+    console = Console()
+    console.print(f"[bold]{config.name}[/]  {_task(config)}", highlight=False)
+    console.print(_space_table(config))
+    console.print(f"\nthe first {len(samples)} configurations:", highlight=False)
+    for number, sample in enumerate(samples):
+        console.print(f"  {number}  {words.parameters(sample['params'])}", highlight=False, markup=False)
+        console.print(f"     {sample['command']}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\n{said}", highlight=False)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+
+
+def _task(config: SweepConfig) -> str:
+    goals = ", ".join(f"{way} {name}" for way, name in zip(config.direction, config.metric, strict=True))
+    how_many = f"{config.trials} trials" if config.trials else "no limit on trials"
+    sampler = config.sampler.name if config.sampler else "tpe"
+    pruner = config.pruner.name if config.pruner else "none"
+    return f"{goals}; {how_many}; sampler {sampler}, pruner {pruner}"
+
+
+def _space_table(config: SweepConfig) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for title in ("parameter", "kind", "values", "only when"):
+        table.add_column(title)
+    for name, parameter in config.space.items():
+        if parameter.type == "categorical":
+            values = ", ".join(words.parameter(choice) for choice in parameter.choices)
+        elif parameter.type == "constant":
+            values = words.parameter(parameter.value)
+        else:
+            values = f"{parameter.low:g} to {parameter.high:g}"
+            values += ", log" if parameter.log else ""
+            values += f", step {parameter.step:g}" if parameter.step and not parameter.log else ""
+        when = "; ".join(
+            f"{parent} is {' or '.join(words.parameter(one) for one in wanted)}"
+            for parent, wanted in (parameter.when or {}).items()
+        )
+        table.add_row(name, parameter.type, values, when)
+    return table

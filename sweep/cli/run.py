@@ -1,0 +1,97 @@
+"""`sweep run` and `sweep resume`: a session in the foreground, watched by a table, plain lines, or nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sweep import rundir, session
+from sweep.cli.document import sweep_document
+from sweep.cli.live import LiveTable, can_draw
+from sweep.cli.plain import PlainLines
+from sweep.cli.summary import print_summary
+from sweep.config.load import load
+from sweep.config.preflight import preflight
+from sweep.errors import ConfigError
+from sweep.ports import View
+from sweep.session import Session
+
+CATCH_UP = 60.0  # seconds that the end of a sweep waits for MLflow
+
+
+def run_file(space: Path, overrides: Mapping[str, Any], *, plain: bool, as_json: bool) -> int:
+    """Runs a file to its end; returns the exit code. Raises SweepError."""
+    project = Path.cwd()
+    config, warnings = load(space, overrides)
+    if problems := preflight(config, project):
+        raise ConfigError("\n".join(problems), where=str(space))
+    screen = _Screen(plain=plain, as_json=as_json)
+    for warning in warnings:
+        screen.say(f"warning: {warning}")
+    return screen.drive(session.begin(config, space.read_bytes(), project, os.environ, screen.view))
+
+
+def resume_sweep(wanted: str | None, *, plain: bool, as_json: bool) -> int:
+    """Takes a sweep over and runs it to its end; returns the exit code. Raises SweepError."""
+    directory = rundir.find(Path.cwd(), wanted)
+    screen = _Screen(plain=plain, as_json=as_json)
+    return screen.drive(session.resume(directory, os.environ, screen.view))
+
+
+class _Screen:
+    """Where a person or a program sees the sweep: the table on a terminal, else lines (on stderr for --json)."""
+
+    def __init__(self, *, plain: bool, as_json: bool) -> None:
+        self._json = as_json
+        self._console = Console(stderr=as_json)
+        self._table: LiveTable | None = None
+        if not plain and not as_json and can_draw(self._console):
+            self._table = LiveTable(self._console, Path.cwd())
+        self.view: View = self._table or PlainLines(sys.stderr if as_json else sys.stdout)
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def drive(self, session: Session) -> int:
+        if not self._json:
+            self._console.print(f"{session.sweep.id}  in {session.directory.path}", highlight=False)
+            self._console.print(session.pool.said, highlight=False)
+        try:
+            with self._table or nullcontext():
+                code = session.run()
+        finally:
+            session.close()
+        if session.sweep.state.ended:
+            self._wait_for_mlflow(session)
+        if self._json:
+            print(json.dumps(sweep_document(session.sweep, session.directory, controller_alive=False)))
+        elif session.sweep.state.ended:
+            print_summary(self._console, session.sweep, session.directory)
+        else:
+            self.say(f"left: its trials train on; `sweep resume {session.sweep.id}` takes them over")
+        return code
+
+    def _wait_for_mlflow(self, session: Session) -> None:
+        """Gives the follower time to catch up; whoever is impatient leaves it to itself."""
+        follower = session.follower
+        if follower is None or follower.wait(0.5):
+            return
+        until = time.monotonic() + CATCH_UP
+        said = "MLflow is catching up (Ctrl-C leaves it to go on behind)"
+        quiet = self._console.status(said) if self._table else nullcontext()
+        try:
+            with quiet:
+                while time.monotonic() < until:
+                    if follower.wait(0.2):
+                        return
+        except KeyboardInterrupt:
+            pass
+        self.say("MLflow has not caught up yet; that goes on behind, and nothing is lost")

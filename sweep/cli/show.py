@@ -1,0 +1,115 @@
+"""Commands that look at sweeps from outside: they replay the journal and change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sweep import journal, rundir
+from sweep.cli import words
+from sweep.cli.document import best_document, sweep_document
+from sweep.core.model import Sweep
+from sweep.errors import JournalError
+from sweep.rundir import SweepDir
+
+
+def show_status(wanted: str | None, *, as_json: bool) -> None:
+    sweep, directory, alive = _load(wanted)
+    document = sweep_document(sweep, directory, controller_alive=alive)
+    if as_json:
+        print(json.dumps(document))
+        return
+    counts = ", ".join(f"{count} {state.lower()}" for state, count in document["counts"].items() if count)
+    console = Console()
+    console.print(f"[bold]{document['id']}[/]  {document['state']}  {counts}", highlight=False)
+    if document["state"] == "INTERRUPTED":
+        console.print(f"its controller is gone; `sweep resume {document['id']}` goes on with it", highlight=False)
+    console.print(_trial_table(document["trials"], sweep.rules.metrics))
+
+
+def show_best(wanted: str | None, *, as_json: bool) -> None:
+    sweep, directory, _ = _load(wanted)
+    document = best_document(sweep, directory)
+    if as_json:
+        print(json.dumps(document))
+        return
+    console = Console()
+    if not document["trials"]:
+        console.print(f"{sweep.id} has no completed trial yet", highlight=False)
+    for trial in document["trials"]:
+        values = "  ".join(
+            f"{name} {words.number(value)}"
+            for name, value in zip(sweep.rules.metrics, trial["values"], strict=True)
+        )
+        console.print(f"[bold]trial {trial['number']}[/]  {values}", highlight=False)
+        console.print(f"  {words.parameters(trial['params'])}", highlight=False, markup=False)
+        if trial["checkpoint"]:
+            console.print(f"  {trial['checkpoint']}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {trial['command']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_list(*, as_json: bool) -> None:
+    root = Path.cwd() / rundir.ROOT
+    found: list[dict[str, Any]] = []
+    folders = root.iterdir() if root.is_dir() else iter(())
+    for folder in sorted(folders, key=lambda path: path.stat().st_ctime_ns):
+        directory = SweepDir(folder)
+        try:
+            sweep, _, _ = journal.replay(directory.journal)
+        except JournalError:
+            continue  # not a sweep, or one that `status` will explain
+        alive = rundir.locked(directory.controller_lock)
+        document = sweep_document(sweep, directory, controller_alive=alive)
+        found.append({key: document[key] for key in ("id", "name", "state", "directory", "counts", "best")})
+    if as_json:
+        print(json.dumps({"sweeps": found}))
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("sweep", "state", "complete", "pruned", "failed", "best"):
+        table.add_column(title, justify="right" if title in ("complete", "pruned", "failed") else "left")
+    for one in found:
+        counts, best = one["counts"], one["best"]
+        value = ", ".join(words.number(v) for v in best["values"]) if best else ""
+        done = (str(counts[state]) for state in ("COMPLETE", "PRUNED", "FAIL"))
+        table.add_row(one["id"], one["state"], *done, value)
+    Console().print(table)
+
+
+def open_ui(wanted: str | None, port: int) -> None:
+    from sweep.tracking.ui import ui_command, ui_url
+    from sweep.tracking.uri import tracking_uri
+
+    project, settings = Path.cwd(), {}
+    if wanted is not None:
+        sweep, directory, _ = _load(wanted)
+        project, settings = directory.path.parent.parent, sweep.config["mlflow"]
+    uri = tracking_uri(settings, project, os.environ)
+    argv, env = ui_command(uri, project, port)
+    print(f"MLflow: {ui_url(uri, argv)}" + ("  (Ctrl-C ends it)" if argv else ""), flush=True)
+    if argv:
+        os.chdir(project)
+        os.execvpe(argv[0], argv, env)
+
+
+def _load(wanted: str | None) -> tuple[Sweep, SweepDir, bool]:
+    directory = rundir.find(Path.cwd(), wanted)
+    alive = rundir.locked(directory.controller_lock)
+    return journal.replay(directory.journal)[0], directory, alive
+
+
+def _trial_table(trials: list[dict[str, Any]], metrics: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("trial", "state", "slot", "step", *metrics, "why"):
+        table.add_column(title, justify="right" if title in ("trial", "step", *metrics) else "left")
+    for trial in trials:
+        last = trial["attempts"][-1] if trial["attempts"] else {"slot": ""}
+        values = [words.number(value) for value in trial["values"] or ()]
+        step = "" if trial["step"] is None else str(trial["step"])
+        cells = [str(trial["number"]), trial["state"], last["slot"], step]
+        table.add_row(*cells, *(values or [""] * len(metrics)), words.clean(trial["why"] or ""))
+    return table
