@@ -92,8 +92,8 @@ class Launcher(Protocol):
 class Tracker(Protocol):
     """The follower's process. Requests are answered by `replies`, each a mapping with one key:
 
-    run: [trial, run id]; collected: [trial, attempt]; error: text (once, when the store stops answering); ok; gone:
-    text (the process has ended; `revive` starts another).
+    run: [trial, run id]; collected: [trial, attempt]; error: text (once, when the store stops answering); ok;
+    gone: text (the process has ended; `revive` starts another).
     """
 
     def fileno(self) -> int: ...

@@ -43,7 +43,8 @@ class Preparer:
         trial = self._sweep.trials[launch.trial]
         paths = self._directory.attempt(launch.trial, launch.attempt)
         try:
-            paths.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (paths.path.parent, paths.path):  # not parents=True, which forgets the mode
+                folder.mkdir(mode=0o700, exist_ok=True)
             rundir.write_json(paths.params, trial.params)
         except OSError:
             os.close(lease)

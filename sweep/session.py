@@ -122,6 +122,11 @@ class Session:
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
             self.controller.leave()
+        elif number == signal.SIGHUP:  # the terminal is gone: the sweep is not
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(nowhere, standard)
+            os.close(nowhere)
         elif number == signal.SIGINT:
             self.interrupts += 1
             now = self.sweep.at
@@ -137,7 +142,7 @@ class Session:
         self._closing.close()
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def begin(

@@ -2,7 +2,7 @@
 
 
 def main() -> None:
-    """The `sweep` command: ends with the exit code of what went wrong, and never with a traceback for a mistake."""
+    """The `sweep` command: ends with the exit code of what went wrong; no traceback for a mistake."""
     from sweep.cli.commands import cli
 
     cli(prog_name="sweep")

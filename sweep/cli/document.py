@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from sweep.cli.pareto import front
 from sweep.config.command import EXPANSIONS, placeholders, render
 from sweep.core.events import number_to_json
-from sweep.core.model import Attempt, Sweep, Trial, TrialState
+from sweep.core.model import Attempt, Sweep, Trial
 from sweep.core.policy import best_checkpoint
 from sweep.rundir import SweepDir, read_json
 from sweep.tracking.uri import redacted
@@ -110,29 +111,6 @@ def command_line(sweep: Sweep, trial: Trial, directory: SweepDir) -> str:
     return shlex.join(
         [*([] if whole else ["env", f"SWEEP_PARAMS={file}"]), *render(template, trial.params, extra)]
     )
-
-
-def front(trials: Iterable[Trial], directions: Sequence[str]) -> list[Trial]:
-    """The COMPLETE trials that no other one dominates: as good in every objective and better in one."""
-    losses = sorted(
-        (tuple(-v if d == "maximize" else v for v, d in zip(t.values, directions, strict=True)), t.number, t)
-        for t in trials
-        if t.state is TrialState.COMPLETE and t.values is not None
-    )
-    kept: list[tuple[tuple[float, ...], Trial]] = []
-    for (
-        loss,
-        _,
-        trial,
-    ) in losses:  # in this order only an earlier one can dominate, of two objectives the last kept
-        rivals = kept[-1:] if len(loss) <= 2 else kept
-        if not any(_dominates(other, loss) for other, _ in rivals):
-            kept.append((loss, trial))
-    return sorted((trial for _, trial in kept), key=lambda trial: trial.number)
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def _attempt(trial: Trial, attempt: Attempt, directory: SweepDir) -> dict[str, Any]:

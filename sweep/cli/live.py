@@ -9,7 +9,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -18,10 +19,11 @@ from rich.live import Live
 from rich.text import Text
 
 from sweep.cli import words
-from sweep.cli.snapshot import Observer, Snapshot
+from sweep.cli.snapshot import Camera, Observer, Snapshot
 from sweep.cli.tables import COLOURS, GAP, LABEL, STRONG, best_lines, ended_lines, line, slot_lines, slot_panes
-from sweep.core.model import SweepState, TrialState
-from sweep.rundir import SweepDir
+from sweep.core.events import Event
+from sweep.core.model import Sweep, SweepState, TrialState
+from sweep.rundir import ROOT, SweepDir
 
 LATE = 10.0  # seconds that MLflow may lag before anybody is told
 
@@ -36,18 +38,18 @@ _STATES = {
 
 
 class LiveTable:
-    """Draws the newest picture four times a second, in a thread of its own, while it is entered.
+    """A `ports.View` that draws the newest picture four times a second, in a thread of its own, while entered.
 
-    On leaving, the table is gone from the terminal. detach: the caller reads the key `d`. attached: the sweep is
-    driven by another process, and leaving stops nothing.
+    On leaving, the table is gone from the terminal. project: the folder that has `sweeps/`. detach: the caller
+    reads the key `d`. attached: the sweep is driven by another process, and leaving stops nothing.
     """
 
-    def __init__(
-        self, console: Console, directory: SweepDir, *, detach: bool = False, attached: bool = False
-    ) -> None:
+    def __init__(self, console: Console, project: Path, *, detach: bool = False, attached: bool = False) -> None:
         self._console = console
-        self._observer = Observer(directory)
+        self._project = project
         self._keys = {"detach": detach, "attached": attached}
+        self._camera: Camera | None = None
+        self._observer: Observer | None = None
         self._picture: Snapshot | None = None
         self._width = 0
         self._live = Live(
@@ -58,13 +60,20 @@ class LiveTable:
             vertical_overflow="crop",
         )
 
-    def show(self, picture: Snapshot) -> None:
-        """From any thread; drawn when it is next time to draw."""
-        self._picture = picture
+    def saw(self, event: Event, sweep: Sweep) -> None:
+        """Nothing: the next picture has it."""
+
+    def picture(self, sweep: Sweep, now: float, notices: Sequence[str]) -> None:
+        """In the thread that steps the sweep; drawn when it is next time to draw."""
+        if self._camera is None:
+            self._camera = Camera(sweep)
+        self._picture = self._camera.snapshot(now, notices)
 
     def _draw(self) -> RenderableType:
         if self._picture is None:
             return Text(" starting", style=LABEL)
+        if self._observer is None:
+            self._observer = Observer(SweepDir(self._project / ROOT / self._picture.id))
         picture = self._observer.observe(self._picture)
         width, height = self._console.size
         if self._width not in (0, width):  # lines that were wrapped anew cannot be overwritten where they stood

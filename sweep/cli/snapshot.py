@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sweep.cli.document import front
 from sweep.cli.estimate import makespan
+from sweep.cli.pareto import front
 from sweep.core.events import number_from_json
 from sweep.core.model import Attempt, Outcome, Phase, Sweep, SweepState, Trial, TrialState, Verdict
 from sweep.rundir import SweepDir, read_json

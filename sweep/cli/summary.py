@@ -8,7 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from sweep.cli import words
-from sweep.cli.document import checkpoint_path, command_line, front
+from sweep.cli.document import checkpoint_path, command_line
+from sweep.cli.pareto import front
 from sweep.cli.snapshot import on_slots, read_tail
 from sweep.cli.tables import COLOURS, LABEL, STRONG
 from sweep.core.model import Outcome, Sweep, SweepState, Trial, TrialState
@@ -66,9 +67,11 @@ def _ending(sweep: Sweep) -> list[Text]:
         return [
             Text.assemble((sweep.id, STRONG), (" interrupted", "yellow"), f" after {took}; {left} still running")
         ]
-    colour = "red" if sweep.state is SweepState.FAILED else "green"
-    text = Text.assemble((sweep.id, STRONG), " ", (sweep.state.value.lower(), colour), f" after {took}")
-    return [text.append(f" ({words.clean(sweep.why)})", LABEL) if sweep.why else text]
+    failed = sweep.state is SweepState.FAILED
+    word = (sweep.state.value.lower(), "red" if failed else "green")
+    why = words.clean(sweep.why)
+    reason = (f": {why}", "") if failed else (f" ({why})" if why else "", LABEL)
+    return [Text.assemble((sweep.id, STRONG), " ", word, f" after {took}", reason)]
 
 
 def _labelled(label: str, *parts: tuple[str, str]) -> Text:

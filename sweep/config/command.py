@@ -172,17 +172,17 @@ def _text(value: Any, spec: str = "") -> str:
 
 def script_of(argv: Sequence[str]) -> str | None:
     """The file that the command runs, where that can be told: `python FILE`, or a program by its path."""
-    kind, target = program_of(argv)
-    return target if kind in ("script", "path") else None
+    kind, target = python_runs(argv)
+    if kind == "script":
+        return target
+    by_path = "/" in argv[0] and "{" not in argv[0] and not _PYTHON.fullmatch(argv[0])
+    return argv[0] if by_path else None
 
 
-def program_of(argv: Sequence[str]) -> tuple[str, str]:
-    """What runs: a Python's ("script", file) or ("module", name), ("path", file), ("name", on PATH), ("", "")."""
-    program = argv[0]
-    if "{" in program:
+def python_runs(argv: Sequence[str]) -> tuple[str, str]:
+    """("script", file) or ("module", name) that a `python` command names, else ("", "")."""
+    if not _PYTHON.fullmatch(argv[0]):
         return "", ""
-    if not _PYTHON.fullmatch(program):
-        return ("path" if "/" in program else "name"), program
     words = iter(argv[1:])
     for word in words:
         if word in _PYTHON_TAKES_A_VALUE:

@@ -77,6 +77,7 @@ class Document:
             for old in [old for old in known if old[: len(path)] == path]:
                 del known[old]
         self.places[path] = Place(option)
+        self.names[path] = path
 
     def error(self, problems: list[Problem]) -> ConfigError:
         """One error that tells all of them, in the order of the file."""

@@ -25,6 +25,7 @@ from sweep.config.parameters import (
     Model,
     Parameter,
     Space,
+    finite,
     refuse,
     whole,
 )
@@ -67,9 +68,9 @@ def _names(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Count = Annotated[int, BeforeValidator(whole), Field(strict=True, ge=1)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(strict=True, gt=0, allow_inf_nan=False)]
-Pause = Annotated[float, BeforeValidator(_seconds), Field(strict=True, ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1), BeforeValidator(whole)]
+Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), BeforeValidator(_seconds)]
+Pause = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), BeforeValidator(_seconds)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -77,7 +78,7 @@ class Named(Model):
     """A sampler or pruner of Optuna's by name, with Optuna's own keyword arguments."""
 
     name: Text
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], AfterValidator(finite)] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -164,7 +165,7 @@ Retried = Literal["crashed", "oom", "timed_out", "stalled"]
 class Retry(Model):
     """How many further attempts an outcome buys, by its name in lower case; an empty `on` is the default."""
 
-    times: Annotated[int, BeforeValidator(whole), Field(strict=True, ge=0, le=1000)] = 0
+    times: Annotated[int, Field(strict=True, ge=0, le=1000), BeforeValidator(whole)] = 0
     on: list[Retried] = Field(default_factory=lambda: list[Retried](("crashed", "oom")))
 
     @model_validator(mode="before")
@@ -264,9 +265,7 @@ class SweepConfig(Model):
     """One sweep, validated: see the reference of space.yaml for each key."""
 
     name: Annotated[str, AfterValidator(_safe_name)]
-    command: Annotated[list[str], BeforeValidator(_words), Field(min_length=1)] | None = (
-        None  # split, not filled in
-    )
+    command: Annotated[list[str], Field(min_length=1), BeforeValidator(_words)] | None = None  # split, unfilled
     objective: Annotated[str, AfterValidator(_objective)] | None = None  # module:function
     metric: Annotated[list[Annotated[str, AfterValidator(_metric)]], BeforeValidator(_names)]
     direction: Annotated[list[Literal["minimize", "maximize"]], BeforeValidator(_names)]
@@ -283,7 +282,7 @@ class SweepConfig(Model):
     slots: Count | None = None
     report: Report = Report()
     retry: Retry = Retry()
-    fail_fast: Annotated[int, BeforeValidator(_fail_fast), Field(strict=True, ge=0)] = 3
+    fail_fast: Annotated[int, Field(strict=True, ge=0), BeforeValidator(_fail_fast)] = 3
     grace: Pause = 30.0
     checkpoints: Checkpoints = Checkpoints()
     mlflow: Mlflow = Mlflow()

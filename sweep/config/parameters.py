@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 from sweep.config import command
 from sweep.config.words import Problem, found, listed, show, suggest
 
-Scalar = bool | int | float | str | None
 _EXACT = 2**53  # beyond it a float, which Optuna computes with, skips whole numbers
 
 
@@ -31,7 +30,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(whole), Field(strict=True, ge=-_EXACT, le=_EXACT)]
+Whole = Annotated[int, Field(strict=True, ge=-_EXACT, le=_EXACT), BeforeValidator(whole)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -78,6 +77,19 @@ def _range(low: Any, high: Any, step: Any, log: bool, least: str) -> None:
         problems.append(Problem(f"{show(step)} is too small a step for {show(low)} .. {show(high)}", ("step",)))
     if problems:
         raise refuse(*problems)
+
+
+def not_finite(value: Any) -> bool:
+    """NaN or infinity, at any depth: JSON has no such numbers."""
+    if isinstance(value, (list, dict)):
+        return any(not_finite(one) for one in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def finite(value: Any) -> Any:
+    if not_finite(value):
+        raise refuse(Problem(f"found {found(value)}; wanted are finite numbers"))
+    return value
 
 
 class Float(Model):
@@ -130,7 +142,7 @@ def _choices(value: Any) -> Any:
     problems = []
     seen: set[tuple[bool, Any]] = set()
     for index, choice in enumerate(value):
-        if isinstance(choice, (list, dict)) or _odd(choice):
+        if isinstance(choice, (list, dict)) or not_finite(choice):
             wanted = "a choice is text, a number, true, false or null"
             problems.append(Problem(f"found {found(choice)}; {wanted}", (index,)))
             continue
@@ -151,24 +163,11 @@ class Categorical(Model):
     when: When = None
 
 
-def _odd(value: Any) -> bool:
-    """NaN and infinity, at any depth: JSON has no such numbers."""
-    if isinstance(value, (list, dict)):
-        return any(_odd(one) for one in (value.values() if isinstance(value, dict) else value))
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _constant(value: Any) -> Any:
-    if _odd(value):
-        raise refuse(Problem(f"found {found(value)}; wanted is a finite number"))
-    return value
-
-
 class Constant(Model):
     """The same in every trial: handed to the command and to MLflow, never sampled."""
 
     type: Literal["constant"] = "constant"
-    value: Annotated[Any, BeforeValidator(_constant)]
+    value: Annotated[Any, AfterValidator(finite)]
     when: When = None
 
 

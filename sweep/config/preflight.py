@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from sweep.config.command import program_of
+from sweep.config.command import python_runs
 from sweep.config.model import SweepConfig
 from sweep.config.words import nearest, suggest
 
@@ -34,20 +34,21 @@ def preflight(config: SweepConfig, project_dir: Path) -> list[str]:
 
 def _command(config: SweepConfig, folder: Path) -> Iterator[str]:
     assert config.command is not None
-    kind, target = program_of(config.command)
-    file = folder / target
-    if kind == "script" and not file.exists():
-        yield f"command: there is no script {file}{_like(file)}"
-    elif kind == "path" and not file.is_file():
-        yield f"command: there is no program {file}{_like(file)}"
-    elif kind == "path" and not os.access(file, os.X_OK):
-        mend = f"put `python` before it, or run chmod +x {target}"
-        yield f"command: {file} cannot be executed; {mend}"
+    program = config.command[0]
+    file = folder / program
+    if "/" in program and "{" not in program:
+        if not file.is_file():
+            yield f"command: there is no program {file}{_like(file)}"
+        elif not os.access(file, os.X_OK):
+            yield f"command: {file} cannot be executed; put `python` before it, or run chmod +x {program}"
+    elif "{" not in program and program != "python" and shutil.which(program, path=config.env.get("PATH")) is None:
+        beside = f"; for the file beside it write ./{program}" if file.is_file() else ""
+        yield f"command: there is no program `{program}` on PATH{beside}"
+    kind, target = python_runs(config.command)
+    if kind == "script" and not (folder / target).exists():
+        yield f"command: there is no script {folder / target}{_like(folder / target)}"
     elif kind == "module" and _locate(target, folder) is None:
         yield f"command: there is no module `{target}`, looked for in {folder} and the Python path"
-    elif kind == "name" and shutil.which(target, path=config.env.get("PATH")) is None:
-        beside = f"; for the file beside it write ./{target}" if (folder / target).is_file() else ""
-        yield f"command: there is no program `{target}` on PATH{beside}"
 
 
 def _like(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The space as a structure: which parameters a configuration has, decided in which order, and how many there are."""
+"""The space as a structure: which parameters a configuration has, in which order, and how many there are."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import re
 # `ValueError: ...`, `paddle.base.core.EnforceNotMet: ...`, `RuntimeError` alone
 _ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|NotMet|Interrupt|Exit|Warning)\b.*")
 _MEMORY = re.compile(
-    r"out of memory|ResourceExhausted|\bMemoryError\b|CUDA_ERROR_OUT_OF_MEMORY|std::bad_alloc|cannot allocate memory",
+    r"out of memory|ResourceExhausted|\bMemoryError\b|ERROR_OUT_OF_MEMORY|std::bad_alloc|cannot allocate memory",
     re.IGNORECASE,
 )
 _LONGEST = 300

@@ -74,6 +74,8 @@ def judge_end(
     if end.acknowledged:
         when = "before its first report" if attempt.step is None else f"at step {attempt.step}"
         return Outcome.PRUNED, TrialState.PRUNED, None, f"gave up by itself {when}"
+    if end.signalled:  # by none of us: a host that goes down, or somebody who killed the supervisor
+        return Outcome.LOST, TrialState.FAIL, None, "its supervisor was told to end, but not by this sweep"
     if end.code is None and end.signal is None:
         return Outcome.LOST, TrialState.FAIL, None, end.cause or "its supervisor is gone and left no word"
     if end.code == 0:

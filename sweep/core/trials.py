@@ -86,7 +86,9 @@ def _checkpointed(sweep: Sweep, event: e.Checkpointed) -> Effects:
 
 
 def _prune_advised(sweep: Sweep, event: e.PruneAdvised) -> Effects:
-    trial, _ = _live(sweep, event.trial, event.attempt)
+    trial, attempt = _live(sweep, event.trial, event.attempt)
+    if attempt.verdict is not None:
+        raise IllegalEvent(f"attempt {event.trial}/{event.attempt} has a verdict already")
     return sentence(sweep, trial, Verdict.PRUNE, f"pruned at step {event.step}")
 
 

@@ -12,7 +12,7 @@ Life
 5.  When the command has ended, what is left of its tree is ended by the same ladder, without the grace.
 6.  When no child is left, `exit.json` is written whole, and the supervisor ends. That ends the lease.
 
-If it is killed itself, the command dies with it (PR_SET_PDEATHSIG), and there is no `exit.json`: the attempt is LOST.
+If it is killed itself, the command dies with it (PR_SET_PDEATHSIG); without `exit.json` the attempt is LOST.
 """
 
 from __future__ import annotations

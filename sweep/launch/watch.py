@@ -78,7 +78,7 @@ class Watch:
         return e.Reported(at, self.trial, self.attempt, int(record["step"]), metrics)
 
     def end(self, now: float) -> e.AttemptEnded:
-        """How it ended, from `exit.json`, the acknowledgement and the last lines of output; lost without the first."""
+        """How it ended, from `exit.json`, the acknowledgement and the last output; lost without the first."""
         facts = rundir.read_json(self.paths.exit)
         if facts is None:
             return e.AttemptEnded(now, self.trial, self.attempt)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -49,13 +47,12 @@ def suggest(trial: optuna.Trial, config: SweepConfig) -> dict[str, Any]:
 
 def preview(config: SweepConfig, count: int) -> list[dict[str, Any]]:
     """The first configurations that a sweep of this file would sample, before any has a result."""
-    with quiet():
-        study = optuna.create_study(directions=config.direction, sampler=build_sampler(config, config.seed))
-        most = limit(config)
-        for wish in config.enqueue:
-            study.enqueue_trial(sampled(config, wish))
-        count = count if most is None else min(count, most)
-        return [suggest(study.ask(), config) for _ in range(count)]
+    study = optuna.create_study(directions=config.direction, sampler=build_sampler(config, config.seed))
+    most = limit(config)
+    for wish in config.enqueue:
+        study.enqueue_trial(sampled(config, wish))
+    count = count if most is None else min(count, most)
+    return [suggest(study.ask(), config) for _ in range(count)]
 
 
 def limit(config: SweepConfig) -> int | None:
@@ -72,12 +69,3 @@ def limit(config: SweepConfig) -> int | None:
 def sampled(config: SweepConfig, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters without the constants, which Optuna does not know."""
     return {k: v for k, v in params.items() if not isinstance(config.space.get(k), Constant)}
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna's progress lines and warnings of experimental parts are not for our users."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

@@ -7,7 +7,8 @@ Two threads, so that a verdict never waits behind a slow sampler:
 
 The study's storage is one of two. By default it is a file in Optuna's own journal format, read by Optuna's own
 JournalStorage through `OwnJournal`; the controller's lock makes this process its only writer. A `storage` URL is
-used as it is, and may be shared. Either way the sweep's journal is the truth: `reconcile` mends the study after it.
+used as it is, and may be shared. Either way the sweep's journal is the truth, after which `reconcile` mends
+the study.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sweep.core.model import Sweep, TrialState
 from sweep.errors import StorageError
 from sweep.ports import Inbox
 from sweep.search.names import build_pruner, build_sampler
-from sweep.search.space import distribution, limit, quiet, sampled, suggest
+from sweep.search.space import distribution, limit, sampled, suggest
 from sweep.search.storage import OwnJournal
 
 T = TypeVar("T")
@@ -57,8 +58,7 @@ class OptunaSearch:
         self._multi = len(config.metric) > 1
         self._shared = isinstance(storage, str)
         self._backend = None if isinstance(storage, str) else OwnJournal(storage)
-        with quiet():
-            self._study = self._open(storage, len(sweep.trials))
+        self._study = self._open(storage, len(sweep.trials))
         self._ids: dict[int, int] = {}
         self._sampler_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._judge_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -88,7 +88,7 @@ class OptunaSearch:
             ) from None
 
     def reconcile(self, sweep: Sweep) -> list[dict[str, Any]]:
-        """Mends the study after the journal, before `start`; returns the configurations that the journal missed."""
+        """Mends the study after the journal, before `start`; returns configurations that it had missed."""
         known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         missed: list[dict[str, Any]] = []
         for number, ours in sorted(sweep.trials.items()):
@@ -184,8 +184,7 @@ class OptunaSearch:
 
     def _ask(self) -> None:
         try:
-            with quiet():
-                event = self._patiently(self._sample)
+            event = self._patiently(self._sample)
         except Exception as error:
             log.exception("the sampler failed")
             event = e.SamplerExhausted(self._now(), f"the sampler failed: {error}", failed=True)
@@ -216,9 +215,8 @@ class OptunaSearch:
         storage.set_trial_intermediate_value(trial_id, order.step, order.value)
         if self._config.pruner is None:
             return
-        with quiet():
-            if self._study.pruner.prune(self._study, storage.get_trial(trial_id)):
-                self._inbox(e.PruneAdvised(self._now(), order.trial, order.attempt, order.step))
+        if self._study.pruner.prune(self._study, storage.get_trial(trial_id)):
+            self._inbox(e.PruneAdvised(self._now(), order.trial, order.attempt, order.step))
 
     def _tell(self, order: e.Tell) -> None:
         values: Sequence[float] | None = order.values
@@ -227,11 +225,10 @@ class OptunaSearch:
             TrialState.PRUNED: OptunaState.PRUNED,
             TrialState.FAIL: OptunaState.FAIL,
         }[order.state]
-        with quiet():
-            # a pruned trial of several objectives has no last report that Optuna could take for its value
-            if state is OptunaState.PRUNED and self._multi:
-                state = OptunaState.FAIL
-            self._study.tell(order.trial, values, state=state, skip_if_finished=True)
+        # a pruned trial of several objectives has no last report that Optuna could take for its value
+        if state is OptunaState.PRUNED and self._multi:
+            state = OptunaState.FAIL
+        self._study.tell(order.trial, values, state=state, skip_if_finished=True)
         self._ids.pop(order.trial, None)
 
     def _trial_id(self, number: int) -> int:

@@ -161,7 +161,7 @@ class Leases:
             raise DeviceError(f"cannot make the lock folder {self.folder}: {error.strerror}", hint=hint) from None
         if self.folder.is_symlink() or not self.folder.is_dir():
             raise DeviceError(f"the lock folder {self.folder} is not a folder", hint=hint)
-        for _ in range(10):
+        for _ in range(_TRIES):
             if os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
                 return
             time.sleep(0.02)  # another user may be between mkdir and chmod

@@ -93,7 +93,9 @@ class Follower:
         if not self._alone():
             return 1
         while self.directory.path.is_dir():
-            busy = self.reader.more and not self.store_retry.error
+            busy = (self.reader.more or self.memory.owed) and not (
+                self.store_retry.error or self.files_retry.error
+            )
             for message in self.link.wait(0.0 if busy else TICK):
                 self._hear(message)
             if self._displaced():
@@ -181,7 +183,9 @@ class Follower:
             self._usage_due = time.monotonic() + USAGE
             self.reader.read_usage()
         if mirror.pending:
+            begun = time.monotonic()
             self.sender.flush(mirror.pending)
+            self.reader.pace(time.monotonic() - begun)
         self._dirty |= self.reader.sent()
         if self.harvest is not None:
             self.harvest.round(mirror.live(), self.memory.runs)
@@ -230,6 +234,7 @@ class Follower:
             self.wanted_looks.remove(key)
 
     def _send_files(self, mirror: Mirror, sender: Sender) -> None:
+        begun = time.monotonic()
         finale.send_sources(self.directory, sender, self.memory)
         for trial, attempt in list(self.memory.owed):
             try:
@@ -239,7 +244,7 @@ class Follower:
                 sender.note(trial, f"its output is not in MLflow: {error.message}")
             self.memory.owed.remove((trial, attempt))
             self._dirty = True
-            if self.reader.more or self.wanted_runs:  # news first
+            if self.reader.more or time.monotonic() - begun > TICK:  # news first
                 return
         if self._ending_now() and not self.best_sent:
             finale.send_best(self.directory, mirror, sender, self.memory)

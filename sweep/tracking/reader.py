@@ -17,7 +17,8 @@ from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import Mirror
 from sweep.tracking.tail import Shrunk, Tail
 
-ENOUGH = 50_000  # points that wait in memory while the store is in trouble; the rest waits in the journal
+ROUND = 1.0  # seconds that one round of reading and sending should take at most: a death costs that much
+FEWEST, MOST = 50, 50_000  # events of one round
 log = logging.getLogger("sweep.tracking")
 
 
@@ -32,6 +33,8 @@ class Reader:
         self._tail = Tail(self.directory.journal)
         self._usage = Usage(self.directory)
         self._sent_lines = 0
+        self._fed = 0  # events that were not sent yet
+        self._limit = FEWEST
         self.mirror = None
 
     def rewind(self) -> None:
@@ -40,12 +43,14 @@ class Reader:
         self._begin()
 
     def read(self) -> bool:
-        """Takes in what is new. False where everything has to be sent again."""
-        if self.mirror and sum(len(batch.metrics) for batch in self.mirror.pending.values()) > ENOUGH:
-            return True
+        """Takes in what is new, if it is not too much. False where everything has to be sent again."""
         try:
             for event, end in self._tail.read():
-                self._feed(event, send=end > self.memory.cursor)
+                send = end > self.memory.cursor
+                self._feed(event, send)
+                self._fed += send
+                if self._fed >= self._limit:
+                    break
         except Shrunk:
             log.info("the journal is shorter than before; everything is sent again")
             self.rewind()
@@ -80,6 +85,13 @@ class Reader:
         if points:
             self.mirror.batch(trial).metrics.extend(points)
 
+    def pace(self, seconds: float) -> None:
+        """Sending what is pending took so long: the next round is made to fit."""
+        if seconds > ROUND:
+            self._limit = max(FEWEST, self._limit // 2)
+        elif self._fed >= self._limit and seconds < ROUND / 2:
+            self._limit = min(MOST, self._limit * 2)
+
     def sent(self) -> bool:
         """Nothing is pending: moves the cursor, owes the output of attempts that ended. Says whether it moved."""
         assert self.mirror is not None
@@ -90,6 +102,7 @@ class Reader:
         self.mirror.ended.clear()
         self.memory.cursor = self._tail.offset
         self._sent_lines = self._tail.taken
+        self._fed = 0
         return True
 
     @property

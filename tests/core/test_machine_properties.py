@@ -1,4 +1,4 @@
-"""What must hold whatever happens: edges that answer in any order or twice, controllers that die, users who type."""
+"""What must hold whatever happens: edges that answer in any order or twice, controllers that die, users."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class AnySweep(RuleBasedStateMachine):
     @rule(index=INDEX, step=STEP, value=VALUE, whole=st.booleans())
     def report(self, index: int, step: int, value: float, whole: bool) -> None:
         metrics = self.world.sweep.rules.metrics
-        said = {name: value for name in (metrics if whole else metrics[:1])}
+        said = dict.fromkeys(metrics if whole else metrics[:1], value)
         self.world.feed(e.Reported(self.world.time(), *self._alive(index), step, said))
 
     @precondition(lambda self: self.world.running)
@@ -154,7 +154,6 @@ class AnySweep(RuleBasedStateMachine):
             }
             for n, preferred in enumerate(lost)
         ]
-        world.number += missed
         world.feed(controller(world.time(), sampled))
 
     @rule(data=st.data())

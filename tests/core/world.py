@@ -33,7 +33,9 @@ def controller(at: float, sampled: list[dict[str, Any]] | None = None) -> e.Cont
 
 def picture(sweep: Sweep) -> str:
     """Two states are the same exactly where their pictures are (NaN is like NaN, and a set has no order)."""
-    return repr([sorted(value) if isinstance(value := getattr(sweep, f.name), set) else value for f in fields(sweep)])
+    return repr(
+        [sorted(value) if isinstance(value := getattr(sweep, f.name), set) else value for f in fields(sweep)]
+    )
 
 
 def through_json(event: e.Event) -> e.Event:
@@ -123,6 +125,7 @@ class World:
             self.runs.clear()
             self.judges.clear()
             self._preferred = None
+            self.number = max([self.number, *(one["number"] + 1 for one in event.sampled)])
 
     def _carry_out(self, order: e.Effect, cause: e.Event) -> None:
         sweep = self.sweep
@@ -177,7 +180,8 @@ class World:
         sweep = self.sweep
         check(sweep)
         assert sweep.asking == len(self.asks)
-        assert sweep.preferred == sum(preferred is not None for preferred in self.asks)
+        # of a preference that came to nothing it knows when the orders beside it are answered, not before
+        assert sweep.preferred >= sum(preferred is not None for preferred in self.asks)
         assert set(sweep.offers) == self.leased
         assert sweep.held == {slot: key[0] for key, slot in [*self.launches.items(), *self.running.items()]}
         assert set(self.told) == {n for n, trial in sweep.trials.items() if trial.state.terminal}

@@ -128,3 +128,12 @@ def test_cpu_slots_are_leased_like_any_other(tmp_path: Path) -> None:
     assert other.acquire(first, {}) is None, "a lease outlives the pool"
     os.close(lease)
     assert other.acquire(first, {}) is not None
+
+
+def test_a_lock_file_that_cannot_be_used_is_trouble_in_words_not_an_exception(tmp_path: Path) -> None:
+    pool = open_pool(Devices(kind="cpu", count=1), 1, {}, tmp_path)
+    (tmp_path / "cpu-0").symlink_to("/etc/passwd")
+    assert pool.acquire(pool.slots[0], {}) is None and pool.holder(pool.slots[0]) is None
+    assert str(tmp_path / "cpu-0") in pool.trouble["cpu-0"]
+    (tmp_path / "cpu-0").unlink()
+    assert pool.acquire(pool.slots[0], {}) is not None and pool.trouble == {}

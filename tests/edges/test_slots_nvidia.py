@@ -19,7 +19,8 @@ from sweep.slots.choice import visible
 from sweep.slots.provider import Device
 
 SERVER = """
-import contextlib, dataclasses, json, os, sys
+import dataclasses, json, os, sys
+from pathlib import Path
 from sweep.config.model import Devices
 from sweep.slots import pool
 from sweep.slots.pool import open_pool
@@ -36,20 +37,18 @@ for line in sys.stdin:
         reply = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(reply, default=dataclasses.asdict), flush=True)
 """
-HIDDEN = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "SWEEP_LOCK_DIR")
 
 
 class Remote:
     """A Python elsewhere: calling it evaluates an expression there, `run` executes statements."""
 
     def __init__(self, env: dict[str, str], prefix: tuple[str, ...] = ()) -> None:
-        base = {key: value for key, value in os.environ.items() if key not in HIDDEN}
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-c", SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**base, **env},
+            env={**os.environ, **env},
         )
 
     def __call__(self, expression: str) -> Any:
@@ -72,17 +71,36 @@ class Remote:
         self.process.communicate()
 
 
+@pytest.fixture(scope="module")
+def shared_remote(fake_nvml_library: Path) -> Iterator[Remote]:
+    remote = Remote({"LD_LIBRARY_PATH": str(fake_nvml_library.parent)})
+    yield remote
+    remote.end()
+
+
 @pytest.fixture
-def remote(fake_nvml: Any, tmp_path: Path) -> Iterator[Callable[..., Remote]]:
-    """Starts a Python that sees the fake GPUs and has opened a pool `p` on them."""
+def remote(shared_remote: Remote, fake_nvml: Any, tmp_path: Path) -> Iterator[Callable[..., Remote]]:
+    """Opens a pool `p` on the fake GPUs, in a process that many tests share, or in one of its own."""
     started: list[Remote] = []
 
     def start(
-        devices: str = "", shares: int = 1, prefix: tuple[str, ...] = (), more: str = "", **environ: str
+        devices: str = "",
+        shares: int = 1,
+        sweep: str | None = None,
+        own: bool = False,
+        prefix: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        **environ: str,
     ) -> Remote:
-        remote = Remote({**fake_nvml.env, **environ, "SWEEP_LOCK_DIR": str(tmp_path / "locks")}, prefix)
-        started.append(remote)
-        remote.run(f"p = open_pool(Devices({devices}), {shares}, os.environ{more})")
+        remote = shared_remote
+        if own:
+            remote = Remote({**fake_nvml.env, **(env or {})}, prefix)
+            started.append(remote)
+        remote.run(f"locks, environ = Path({str(tmp_path / 'locks')!r}), {environ!r}")
+        remote.run(f"os.environ['FAKE_NVML_STATE'] = {fake_nvml.env['FAKE_NVML_STATE']!r}")
+        remote.run("pool.FRESH, pool.REFUSED, pool.RETRY = 0.3, 2.0, 5.0")
+        remote.run("p.close() if 'p' in globals() else None")
+        remote.run(f"p = open_pool(Devices({devices}), {shares}, environ, locks, {sweep!r})")
         return remote
 
     yield start
@@ -137,12 +155,14 @@ def test_without_a_driver_auto_takes_the_cpu_and_gpu_says_why(
         with pytest.raises(
             RuntimeError, match=f"DeviceError: no GPU found .NVML: .*{words}(.|\n)*devices: cpu|reboot|rights"
         ):
-            here(f"open_pool(Devices({asked}), 1, os.environ)")
+            here(f"open_pool(Devices({asked}), 1, environ, locks)")
 
 
 def test_a_library_that_is_not_there(fake_nvml: Any, remote: Any, tmp_path: Path) -> None:
     (tmp_path / "libnvidia-ml.so.1").mkdir()  # found before a real one, and not to be loaded
-    assert "no driver library" in remote(LD_LIBRARY_PATH=str(tmp_path))("p.said")
+    path = f"{tmp_path}:{fake_nvml.env['LD_LIBRARY_PATH']}"
+    fake_nvml.write(A)
+    assert "no driver library" in remote(own=True, env={"LD_LIBRARY_PATH": path})("p.said")
 
 
 def test_a_driver_without_gpus(fake_nvml: Any, remote: Any) -> None:
@@ -189,7 +209,7 @@ def test_hidden_gpus_are_not_offered(fake_nvml: Any, remote: Any) -> None:
     with pytest.raises(
         RuntimeError, match=r"GPU 1 is hidden by CUDA_VISIBLE_DEVICES; there are 2 .*GPU-cccc.*, 0 "
     ):
-        here("open_pool(Devices(kind='gpu', ids=['1']), 1, os.environ)")
+        here("open_pool(Devices(kind='gpu', ids=['1']), 1, environ, locks)")
 
 
 def test_all_hidden_is_no_gpu(fake_nvml: Any, remote: Any) -> None:
@@ -197,7 +217,7 @@ def test_all_hidden_is_no_gpu(fake_nvml: Any, remote: Any) -> None:
     here = remote(CUDA_VISIBLE_DEVICES="-1")
     assert here("p.slots")[0]["kind"] == "cpu" and 'CUDA_VISIBLE_DEVICES="-1"' in here("p.said")
     with pytest.raises(RuntimeError, match="shows none of 2"):
-        here("open_pool(Devices(kind='gpu'), 1, os.environ)")
+        here("open_pool(Devices(kind='gpu'), 1, environ, locks)")
 
 
 def test_numbers_that_cuda_may_read_otherwise_are_said(fake_nvml: Any, remote: Any) -> None:
@@ -215,23 +235,23 @@ def test_gpus_by_number_and_uuid(fake_nvml: Any, remote: Any) -> None:
         with pytest.raises(
             RuntimeError, match=rf"DeviceError: GPU {wrong} is not there; there are 0 .*{GPU_A}.*, 1 "
         ):
-            here(f"open_pool(Devices(kind='gpu', ids=['{wrong}']), 1, os.environ)")
+            here(f"open_pool(Devices(kind='gpu', ids=['{wrong}']), 1, environ, locks)")
 
 
 def test_a_count_takes_what_this_sweep_holds_and_then_what_is_free(
     fake_nvml: Any, remote: Any, sleeper: subprocess.Popen[bytes]
 ) -> None:
     fake_nvml.write(A, B, C, f"proc gpu=0 pid={sleeper.pid}")
-    busy = remote()
+    busy = remote(own=True)
     busy.run("lease = p.acquire(p.slots[1], {'sweep': 'old-1'})")
     count = "kind='gpu', count={}".format
     here = remote(count(1))
     assert here("[s.index for s in p.slots]") == [2]
     assert here("p.said").startswith("GPU 2 of 3 (Fake H100)")
-    assert remote(count(2), more=", sweep='old-1'")("[s.index for s in p.slots]") == [1, 2]
+    assert remote(count(2), sweep="old-1")("[s.index for s in p.slots]") == [1, 2]
     assert remote(count(3))("[s.index for s in p.slots]") == [0, 1, 2]
     with pytest.raises(RuntimeError, match="4 GPUs wanted, but there are 0 "):
-        here(f"open_pool(Devices({count(4)}), 1, os.environ)")
+        here(f"open_pool(Devices({count(4)}), 1, environ, locks)")
 
 
 def test_measure(fake_nvml: Any, remote: Any) -> None:
@@ -273,7 +293,7 @@ def test_trials_on_another_share_are_not_strangers_even_when_their_controller_is
     fake_nvml: Any, remote: Any
 ) -> None:
     fake_nvml.write(A)
-    controller = remote(shares=2)
+    controller = remote(shares=2, own=True)
     controller.run("import subprocess; lease = p.acquire(p.slots[0], {'sweep': 'x-1'})")
     # The supervisor has the descriptor; its child, which computes, has not.
     controller.run(
@@ -304,7 +324,7 @@ def test_in_a_container_memory_in_use_stands_for_the_pids_that_nvml_has_wrong(
     fake_nvml: Any, remote: Any, sleeper: subprocess.Popen[bytes]
 ) -> None:
     fake_nvml.write(f"{A} used=600", f"{B} used=5", "proc gpu=1 pid=1")
-    here = remote(shares=2, prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
+    here = remote(shares=2, own=True, prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     here.run("pool.FRESH = pool.REFUSED = 0")
     first, second, third = (f"p.acquire(p.slots[{k}], {{}})" for k in (0, 1, 2))
     assert here(third) is not None, "pid 1 is the host's, whatever has that number here"
@@ -345,12 +365,14 @@ def test_a_driver_that_goes_and_comes_back(fake_nvml: Any, remote: Any) -> None:
     assert here("p.trouble") == dict.fromkeys((GPU_A, GPU_B), "driver not loaded")
     fake_nvml.write(f"{B} used=2", f"{A} used=1")
     measured = here("p.measure()")
-    assert [measured[gpu]["memory_used"] >> 20 for gpu in (GPU_A, GPU_B)] == [1, 2] and here("p.trouble") == {}
+    assert [int(measured[gpu]["memory_used"]) >> 20 for gpu in (GPU_A, GPU_B)] == [1, 2] and here(
+        "p.trouble"
+    ) == {}
 
 
 def test_a_decision_over_many_slots_reads_each_device_once(fake_nvml: Any, remote: Any) -> None:
     fake_nvml.write(*(f"gpu uuid=GPU-{number}" for number in range(64)))
-    here = remote(shares=4)
+    here = remote(shares=4, own=True)
     here.run(
         "pool.FRESH, read, asked = 3600, p._provider.measure, []\n"
         "p._provider.measure = lambda device: asked.append(device.id) or read(device)"

@@ -232,11 +232,11 @@ class Following:
         return found if isinstance(found, dict) else {}
 
     def until(self, what: Callable[[dict[str, Any]], Any], seconds: float = 20.0) -> dict[str, Any]:
-        """Waits until `what(mlflow.json)` holds."""
+        """Waits until `what(mlflow.json)`, as this follower wrote it, holds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             state = self.state()
-            if state and what(state):
+            if state.get("pid") == self.process.pid and what(state):
                 return state
             assert self.process.is_alive(), f"the follower has ended; log:\n{self.log()}"
             time.sleep(0.02)

@@ -57,9 +57,8 @@ _MACROS = ("env", "interpreter", "program", "args", "args_no_hyphens", "args_no_
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    return (
-        "parameters" in data and "space" not in data and ("method" in data or isinstance(data["parameters"], dict))
-    )
+    signs = "method" in data or "run_cap" in data or isinstance(data.get("metric"), dict)
+    return "parameters" in data and "space" not in data and signs
 
 
 def translate(source: Document) -> Document:
@@ -107,9 +106,9 @@ def _metric(draft: Draft, metric: Any) -> None:
     known = draft.mapping(metric, ("metric",), ("name", "goal", "target", "impute", "impute_while_running"))
     if "name" in known:
         draft.put(("metric",), known["name"], ("metric", "name"))
-        draft.put(("direction",), known.get("goal", "minimize"), ("metric", "goal"))
     elif isinstance(metric, dict):
         draft.refuse(("metric",), "has no `name`")
+    draft.put(("direction",), known.get("goal", "minimize"), ("metric", "goal"))
     for key in ("target", "impute", "impute_while_running"):
         if key in known:
             draft.no_equivalent(
@@ -245,7 +244,8 @@ def _command(draft: Draft, data: dict[str, Any]) -> None:
             _no_variable(draft, origin)
         else:
             words.append(str(word).replace("{", "{{").replace("}", "}}"))
-    draft.put(("command",), words, ("command",) if "command" in data else ("program",))
+    if words:
+        draft.put(("command",), words, ("command",) if "command" in data else ("program",))
 
 
 def _macro(draft: Draft, name: str, data: dict[str, Any], origin: KeyPath) -> list[str]:
