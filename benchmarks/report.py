@@ -32,7 +32,8 @@ def main() -> None:
         env["SWEEP_ATTEMPT_DIR"] = str(folder)
         costs = []
         for _ in range(5):
-            done = subprocess.run([sys.executable, "-c", BODY, str(COUNT)], env=env, capture_output=True, check=True)
+            command = [sys.executable, "-c", BODY, str(COUNT)]
+            done = subprocess.run(command, env=env, capture_output=True, check=True)
             costs.append(float(done.stdout))
         line = (folder / "reports.jsonl").read_bytes().splitlines(keepends=True)[0]
         bare = _bare(folder / "bare", line)

@@ -80,6 +80,7 @@ class Controller:
         self._orders: list[e.Effect] = []
         self._undelivered: list[e.Deliver] = []
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
+        self._trouble: dict[str, str] = {}
         self._leaving = False
         self._stuck = ""
         self._next_look = self._next_probe = self._next_picture = 0.0
@@ -299,6 +300,10 @@ class Controller:
         undelivered, self._undelivered = self._undelivered, []
         for order in undelivered:
             self._deliver(order)
+        trouble = dict(self._devices.trouble)
+        for device in trouble.keys() - self._trouble.keys():
+            self.note(f"{device} is not used: {trouble[device]}")
+        self._trouble = trouble
         deadline = self.sweep.deadline()
         if deadline is not None and self._clock.now() >= deadline:
             self.feed(e.TimeUp(self._clock.now()))

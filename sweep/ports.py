@@ -116,6 +116,11 @@ class Devices(Protocol):
     @property
     def slots(self) -> Sequence[Slot]: ...
 
+    @property
+    def trouble(self) -> Mapping[str, str]:
+        """device -> why it is not offered although its lease is free: in words."""
+        ...
+
     def acquire(self, slot: Slot, holder: dict[str, Any]) -> int | None:
         """The lease's descriptor, or None while somebody else holds it or the device is in use."""
         ...

@@ -21,12 +21,14 @@ import fcntl
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import BusyError, NotFoundError, StorageError
 
 ROOT = "sweeps"
+_LOOKERS = 20  # how often a lock that is only looked at is tried again
 
 
 class AttemptDir:
@@ -143,15 +145,41 @@ def lock(path: Path, holder: str) -> int:
     Raises BusyError that names the present holder.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not take_lock(handle):
         present = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
         os.close(handle)
         raise BusyError(f"{path.parent.name} is already driven by {present}") from None
     os.ftruncate(handle, 0)
     os.pwrite(handle, holder.encode(), 0)
     return handle
+
+
+def take_lock(handle: int) -> bool:
+    """Locks an open file for its descriptor's life; False where somebody else holds it.
+
+    Who only looks (`locked`) holds it shared for a moment; that is waited out.
+    """
+    for _ in range(_LOOKERS):
+        if _try_lock(handle, fcntl.LOCK_EX):
+            return True
+        if is_taken(handle):
+            return False
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(0.0005)  # the onlooker's turn on the CPU may be over
+    return False
+
+
+def is_taken(handle: int) -> bool:
+    """Whether another descriptor holds the open file's lock; holds it shared itself, if not."""
+    return not _try_lock(handle, fcntl.LOCK_SH)
+
+
+def _try_lock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def locked(path: Path) -> bool:
@@ -161,9 +189,6 @@ def locked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_taken(handle)
     finally:
         os.close(handle)
-    return False

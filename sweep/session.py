@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -74,7 +74,6 @@ class Session:
         storage = config.storage or directory.study
         search = OptunaSearch(config, self.sweep, storage, lambda event: post[0](event), clock.now)
         missed = search.reconcile(self.sweep)
-        self._closing.callback(search.close)
         self.controller = Controller(
             self.sweep,
             directory,
@@ -88,6 +87,7 @@ class Session:
             view,
         )
         self._closing.callback(self.controller.close)
+        self._closing.callback(search.close)  # first of the two: what it still answers wakes the controller
         post.append(self.controller.post)
         me = os.getpid()
         identity = (me, start_time(me) or 0, boot_id())
@@ -168,6 +168,8 @@ def begin(
     except BaseException:
         session._closing.close()
         shutil.rmtree(directory.path, ignore_errors=True)
+        with suppress(OSError):
+            directory.path.parent.rmdir()  # it was made for this sweep, unless there are others
         raise
     return session
 
@@ -227,7 +229,7 @@ def rules(config: SweepConfig) -> Rules:
         directions=tuple(config.direction),
         trials=config.trials,
         value=config.value,
-        slots=config.slots,
+        slots=_most_slots(config),
         timeout=config.timeout,
         retries={name.upper(): config.retry.times for name in config.retry.on} if config.retry.times else {},
         fail_fast=config.fail_fast,
@@ -248,6 +250,14 @@ def _log_to(directory: SweepDir, closing: ExitStack) -> None:
     logging.captureWarnings(True)
     closing.callback(handler.close)
     closing.callback(root.removeHandler, handler)
+
+
+def _most_slots(config: SweepConfig) -> int | None:
+    """`slots`; for a count of GPUs at most theirs, also while an earlier controller's trials sit on others."""
+    if config.devices.kind != "gpu" or config.devices.count is None:
+        return config.slots
+    most = config.devices.count * config.slots_per_device
+    return min(most, config.slots or most)
 
 
 def _thread_limits(pool: Pool, config: SweepConfig) -> dict[str, str]:

@@ -8,11 +8,13 @@ them, and writes checkpoints to `./checkpoints/<step>`.
 
 The order inside `report()` is what makes it safe: first the line in `reports.jsonl` (one write to a descriptor
 opened with O_APPEND, so lines of several processes never mix), then the doorbell (a datagram that may be lost),
-then the look for a verdict. The line outlives a kill -9 of everybody; nothing is synced to the disk here.
+then the look for a verdict. The line outlives a kill -9 of everybody; nothing is synced to the disk here. A line
+that a full disk has no room for is kept and written before the next one, at the latest when the script ends.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
     from typing import Any, SupportsFloat
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+PATIENCE = 600.0  # seconds that an ended script waits for room on the disk
 
 
 class TrialPruned(Exception):
@@ -143,6 +149,7 @@ class ReportFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(f"{folder}/reports.jsonl", flags, 0o600)
         self._ring = f"{trial}/{attempt}".encode()
+        self._waiting = b""  # what the disk has had no room for yet
         # socket costs 3 ms to import, its C half nothing; sun_path takes 107 bytes, so go through /proc for more
         import _socket
 
@@ -155,11 +162,25 @@ class ReportFile:
             self._address = f"/proc/self/fd/{self._folder}/doorbell"
 
     def write(self, line: str) -> None:
-        os.write(self._file, line.encode())
+        """Raises OSError, but not for a full disk."""
+        self._waiting += line.encode()
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
         try:
             self._bell.sendto(self._ring, self._address)
         except OSError:
             pass  # no controller at the moment, or one that is behind: it reads the file anyway
+
+    def finish(self) -> None:
+        """Waits until the disk has room for what is left, but not for ever."""
+        until = time.monotonic() + PATIENCE
+        while self._waiting and time.monotonic() < until:
+            time.sleep(0.2)
+            self.write("")
 
 
 def report_line(step: int, metrics: Mapping[str, SupportsFloat]) -> str:
@@ -224,7 +245,10 @@ def current_trial() -> Trial:
     global _current
     if _current is None:
         _current = Trial(os.environ)
-        if _current.number is not None:
+        if _current._reports is not None:
+            import atexit
+
+            atexit.register(_current._reports.finish)
             _quiet_end(_current)
     return _current
 
@@ -262,9 +286,10 @@ def _number(name: str, value: Any) -> str:
     return repr(number)
 
 
-def _quoted(name: str) -> str:
-    if name.isidentifier() and name.isascii():
-        return f'"{name}"'
+def _quoted(name: object) -> str:
+    text = str(name)
+    if text.isidentifier() and text.isascii():
+        return f'"{text}"'
     import json
 
-    return json.dumps(str(name))
+    return json.dumps(text)

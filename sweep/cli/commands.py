@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,14 +24,19 @@ class _Group(click.Group):
     """Says a mistake in words, with its exit code."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # it was closed before we started: `>&-`
+                setattr(sys, name, Path(os.devnull).open("w"))
         try:
             return super().main(*arguments, **options)
         except SweepError as error:
             click.echo(f"sweep: {error}", err=True)
             sys.exit(error.exit_code)
-        except BrokenPipeError:  # `sweep ... | head`
-            sys.stderr.close()
-            sys.exit(0)
+        finally:
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:  # `sweep ... | head`: Python would try once more, and complain
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -161,9 +161,7 @@ _SAY: dict[type[e.Event], Callable[[Any, Sweep], str]] = {
     e.LaunchFailed: _attempt_over,
     e.SamplerExhausted: lambda event, sweep: f"nothing more to sample: {words.clean(event.why)}",
     e.StopAsked: _stop_asked,
-    e.DrainAsked: lambda event, sweep: (
-        f"no new trials: {words.clean(event.why)}; {len(sweep.live)} running finish"
-    ),
+    e.DrainAsked: lambda event, sweep: f"{words.clean(event.why)}; {len(sweep.live)} running",
     e.PauseAsked: lambda event, sweep: "paused: no new trials",
     e.ResumeAsked: lambda event, sweep: "goes on",
     e.TimeUp: lambda event, sweep: f"no new trials: {sweep.why}" if sweep.why else "",

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,27 @@ def resume_sweep(wanted: str | None, *, plain: bool, as_json: bool) -> int:
     return screen.drive(session.resume(directory, os.environ, screen.view))
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more: the sweep goes on all the same."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 class _Screen:
     """Where a person or a program sees the sweep: the table on a terminal, else lines (on stderr for --json)."""
 
     def __init__(self, *, plain: bool, as_json: bool) -> None:
         self._json = as_json
-        self._console = Console(stderr=as_json)
+        self._console = _Console(stderr=as_json)
         self._table: LiveTable | None = None
         if not plain and not as_json and can_draw(self._console):
             self._table = LiveTable(self._console, Path.cwd())
         self.view: View = self._table or PlainLines(sys.stderr if as_json else sys.stdout)
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr)
+        with suppress(OSError):
+            print(text, file=sys.stderr)
 
     def drive(self, session: Session) -> int:
         if not self._json:
@@ -72,7 +80,8 @@ class _Screen:
         if session.sweep.state.ended:
             self._wait_for_mlflow(session)
         if self._json:
-            print(json.dumps(sweep_document(session.sweep, session.directory, controller_alive=False)))
+            with suppress(BrokenPipeError):
+                print(json.dumps(sweep_document(session.sweep, session.directory, controller_alive=False)))
         elif session.sweep.state.ended:
             print_summary(self._console, session.sweep, session.directory)
         else:

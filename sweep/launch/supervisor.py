@@ -27,7 +27,7 @@ from typing import Any
 
 from sweep.launch.output import OutputReader
 from sweep.launch.process import become_subreaper, boot_id, descendants, die_with_parent, start_time
-from sweep.trial import ReportFile, report_line
+from sweep.trial import FULL, ReportFile, report_line
 
 _AWAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM}
 _FOREVER = 3600.0
@@ -85,10 +85,11 @@ class _Attempt:
         self.reader: OutputReader | None = None
         if report["mode"] in ("pattern", "json"):
             self.reader = OutputReader(self._path("output.log"), report["mode"], report["patterns"])
-            self.reports = ReportFile(self.directory, order["trial"], order["attempt"])
 
     def run(self) -> None:
         self.pid = self._start()
+        if self.reader is not None:  # opened after the fork: a warm child inherits what is open
+            self.reports = ReportFile(self.directory, self.order["trial"], self.order["attempt"])
         while self._reap():
             self._read_output()
             heard = signal.sigtimedwait(_AWAITED, self._patience())
@@ -114,6 +115,7 @@ class _Attempt:
             os.close(handle)
         self._write("attempt.json", {**self._facts(), "pid": pid, "started": self.started})
         os.close(self.lock)
+        self._sign_lease()
         os.write(gate, b"!")
         os.close(gate)
         self.error = os.read(complaint, 4096).decode() or None
@@ -131,11 +133,15 @@ class _Attempt:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.set_inheritable(self.lease, True)
-            os.read(go, 1)
-            os.close(go)
+            if not os.read(go, 1):
+                os._exit(127)  # the supervisor could not write attempt.json
+            for handle in (nothing, output, go):
+                os.close(handle)
             os.chdir(self.order["cwd"])
-            for name in ("SIGPIPE", "SIGXFSZ", "SIGHUP"):  # Python ignores the first two, the supervisor the third
-                signal.signal(getattr(signal, name), signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            if not self.warm:
+                for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python, warm or not, ignores them
+                    signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.environ.update(self.order["env"])
@@ -148,6 +154,15 @@ class _Attempt:
             os._exit(127)
         os.close(complain)
         raise Become(argv)
+
+    def _sign_lease(self) -> None:
+        """Adds to the lock file which attempt holds it; what the controller wrote stays."""
+        try:
+            facts = json.loads(os.pread(self.lease, 1 << 16, 0))
+            facts |= {"trial": self.order["trial"], "attempt": self.order["attempt"], "pid": os.getpid()}
+            os.ftruncate(self.lease, os.pwrite(self.lease, json.dumps(facts).encode(), 0))
+        except (OSError, ValueError):
+            pass  # a courtesy to `sweep devices`; the lock itself is what counts
 
     def _facts(self) -> dict[str, Any]:
         order, me = self.order, os.getpid()
@@ -222,6 +237,8 @@ class _Attempt:
         if self.reader is not None:
             for step, metrics in self.reader.read(last):
                 self.reports.write(report_line(step, metrics))
+            if last:
+                self.reports.finish()
 
     def _write_exit(self) -> None:
         import resource
@@ -245,10 +262,18 @@ class _Attempt:
         return os.path.join(self.directory, name)
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
+        """Waits while the disk is full: without its files the attempt would be lost."""
         scratch = self._path(f".{name}.{os.getpid()}")
-        with open(scratch, "w") as file:
-            json.dump(value, file)
-        os.rename(scratch, self._path(name))
+        while True:
+            try:
+                with open(scratch, "w") as file:
+                    json.dump(value, file)
+                os.rename(scratch, self._path(name))
+                return
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+            time.sleep(0.2)
 
 
 def main_of(argv: list[str]) -> None:

@@ -117,6 +117,13 @@ class Watch:
 def end_orphans(paths: AttemptDir) -> int:
     """Kills what is left of an attempt whose supervisor is gone, known by its environment; returns how many."""
     mark = b"SWEEP_ATTEMPT_DIR=" + os.fsencode(paths.path)
+    total = 0
+    while count := _kill_marked(mark):  # again, for what was forked meanwhile
+        total += count
+    return total
+
+
+def _kill_marked(mark: bytes) -> int:
     count = 0
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():

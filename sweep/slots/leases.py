@@ -16,7 +16,6 @@ descriptor open and drops it with the last one, so there is nothing to clean up.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import pwd
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import DeviceError
+from sweep.rundir import is_taken, take_lock
 
 _TRIES = 20
 _FOLDER_MODE = 0o1777
@@ -73,12 +73,12 @@ class Leases:
             lease = self._open(name)
             kept = False
             try:
-                if not _lock(lease):
+                if not take_lock(lease):
                     return None
                 if self._is_current(lease, name):
                     if self._rival(name):
                         return None
-                    os.ftruncate(lease, 0)
+                    describe(lease, {})
                     kept = True
                     return lease
             finally:
@@ -93,7 +93,7 @@ class Leases:
         except FileNotFoundError:
             return None
         try:
-            if _try(handle, fcntl.LOCK_SH):
+            if not is_taken(handle):
                 return None
             status = os.fstat(handle)
             return Held((status.st_dev, status.st_ino), _facts(os.pread(handle, 1 << 16, 0)))
@@ -174,8 +174,10 @@ class Leases:
 
 def describe(lease: int, facts: Mapping[str, Any]) -> None:
     """Writes who holds the lease into its file, in place of what it said. Raises OSError."""
-    os.ftruncate(lease, 0)
-    os.pwrite(lease, json.dumps(facts, ensure_ascii=False).encode(), 0)
+    text = json.dumps(facts, ensure_ascii=False).encode()
+    # Cut to length afterwards: a file cut to nothing is flushed by ext4 when it is closed. A reader who comes in
+    # between finds the rest of the old text behind the new, no JSON, and so no facts.
+    os.ftruncate(lease, os.pwrite(lease, text, 0))
 
 
 def user_name(uid: int) -> str:
@@ -192,25 +194,6 @@ def _admit(lease: int, path: str) -> None:
         raise OSError(errno.EINVAL, "not a plain file of a single name", path)
     if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != _FILE_MODE:
         os.fchmod(lease, _FILE_MODE)
-
-
-def _lock(lease: int) -> bool:
-    for _ in range(_TRIES):
-        if _try(lease, fcntl.LOCK_EX):
-            return True
-        if not _try(lease, fcntl.LOCK_SH):
-            return False
-        fcntl.flock(lease, fcntl.LOCK_UN)
-        time.sleep(0.0005)  # only somebody looking, whose turn on the CPU may be over
-    return False
-
-
-def _try(handle: int, kind: int) -> bool:
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _facts(text: bytes) -> dict[str, Any]:

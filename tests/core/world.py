@@ -33,9 +33,8 @@ def controller(at: float, sampled: list[dict[str, Any]] | None = None) -> e.Cont
 
 def picture(sweep: Sweep) -> str:
     """Two states are the same exactly where their pictures are (NaN is like NaN, and a set has no order)."""
-    return repr(
-        [sorted(value) if isinstance(value := getattr(sweep, f.name), set) else value for f in fields(sweep)]
-    )
+    values = [getattr(sweep, f.name) for f in fields(sweep)]
+    return repr([sorted(value) if isinstance(value, set) else value for value in values])
 
 
 def through_json(event: e.Event) -> e.Event:
@@ -202,7 +201,7 @@ class World:
     def complete(self, key: tuple[int, int], value: float = 0.5) -> None:
         """Reports and ends well, or heeds its verdict."""
         verdict = self.sweep.trials[key[0]].attempts[-1].verdict
-        self.feed(e.Reported(self.time(), *key, 1, {name: value for name in self.sweep.rules.metrics}))
+        self.feed(e.Reported(self.time(), *key, 1, dict.fromkeys(self.sweep.rules.metrics, value)))
         heeds = None if verdict is None else "prune" if verdict is Verdict.PRUNE else "stop"
         self.feed(e.AttemptEnded(self.time(), *key, code=0, acknowledged=heeds))
 
@@ -297,7 +296,7 @@ def _check_best(sweep: Sweep) -> None:
 def _check_progress(sweep: Sweep) -> None:
     """What is possible has been ordered, what is not needed is not held, and an end comes when it is due."""
     demand, held_back = sweep.demand(), len(sweep.ready) - sweep.in_line()
-    assert 0 <= demand and 0 <= held_back
+    assert demand >= 0 and held_back >= 0
     if sweep.state is not SweepState.RUNNING:
         assert not sweep.offers and not demand
     if sweep.state.ended:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
-from sweep.core.model import Rules
+from sweep.core.model import Rules, Sweep
 
 START = 1_763_960_000.0
 Params = Callable[[random.Random], dict[str, Any]]
@@ -32,7 +32,7 @@ class Story:
         params: Params = usual,
         config: dict[str, Any] | None = None,
         slot_name: str = "cpu-{}",
-        seen: Callable[[e.Event], None] = lambda event: None,
+        seen: Callable[[e.Event, Sweep], None] = lambda event, sweep: None,
         **rules: Any,
     ) -> None:
         self.now = START
@@ -48,7 +48,7 @@ class Story:
 
     def do(self, event: e.Event) -> None:
         orders = step(self.sweep, event)
-        self._seen(event)
+        self._seen(event, self.sweep)
         for order in orders:
             if isinstance(order, e.Ask):
                 self.do(e.TrialSampled(self.now, len(self.sweep.trials), self._params(self.draw)))
@@ -70,13 +70,13 @@ class Story:
     def end(self, trial: int, *, again: bool = True, **how: Any) -> None:
         """Exit code 0 unless said otherwise; the slot is offered again."""
         slot = self.sweep.trials[trial].attempts[-1].slot
-        self.do(e.AttemptEnded(self.now, trial, self.attempt(trial), **({"code": 0} if not how else how)))
+        self.do(e.AttemptEnded(self.now, trial, self.attempt(trial), **(how or {"code": 0})))
         if again and not self.sweep.state.ended:
             self.offer(slot)
 
     def complete(self, trial: int, value: float, *, seconds: float = 60.0, steps: int = 10) -> None:
         self.wait(seconds)
-        self.report(trial, steps, **{name: value for name in self.sweep.rules.metrics})
+        self.report(trial, steps, **dict.fromkeys(self.sweep.rules.metrics, value))
         self.end(trial)
 
     def prune(self, trial: int, at: int) -> None:
@@ -84,7 +84,7 @@ class Story:
         self.end(trial, code=0, acknowledged="prune")
 
     def train(self, ended: int, steps: int = 8) -> Story:
-        """Until so many have ended, of every kind: every second or so is pruned, some fail, one in nine reports NaN."""
+        """Until so many have ended, of every kind: every second is pruned, some fail, one in nine reports NaN."""
         names = self.sweep.rules.metrics
         while sum(n for state, n in self.sweep.counts.items() if state.terminal) < ended and self.sweep.live:
             self.wait(self.draw.uniform(1, 9))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.config.command import check, placeholders, render, script_of, split
@@ -106,6 +106,7 @@ def test_a_false_flag_is_left_out_and_null_is_not() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_value_arrives_whole(value: str, other: str) -> None:
     argv = ["t", "{a}", "--b={b}", "{a}/{b}", "{{{a}}}"]
@@ -118,6 +119,7 @@ def test_any_value_arrives_whole(value: str, other: str) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.floats(allow_nan=False), st.integers(), st.booleans()))
 def test_python_reads_back_what_is_written(value: object) -> None:
     [word] = render(["{x}"], {"x": value}, {})
@@ -125,6 +127,7 @@ def test_python_reads_back_what_is_written(value: object) -> None:
     assert (type(value)(word) if read is None else read) == value
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=1))
 def test_literal_words_survive_doubled_braces(words: list[str]) -> None:
     argv = [word.replace("{", "{{").replace("}", "}}") for word in words]

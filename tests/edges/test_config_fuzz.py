@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from sweep.config.load import load
-from sweep.config.model import SweepConfig
+from sweep.config.model import Float, Int, SweepConfig
+from sweep.config.parameters import TYPES, highest
 from sweep.errors import ConfigError
 
 FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -82,11 +87,11 @@ PARAMETERS = st.one_of(
 def loads(path: Path, raw: bytes) -> SweepConfig | None:
     path.write_bytes(raw)
     try:
-        config, warnings = load(path)
+        config, told = load(path)
     except ConfigError as error:
         assert str(error).encode()
         return None
-    assert all(isinstance(warning, str) for warning in warnings)
+    assert all(isinstance(warning, str) for warning in told)
     return config
 
 
@@ -130,3 +135,31 @@ def test_any_values_in_any_dialect(
     if config is not None:  # the journal keeps it as strict JSON
         dump = json.loads(json.dumps(config.model_dump(mode="json"), allow_nan=False))
         assert SweepConfig.model_validate(dump) == config
+
+
+BOUNDS = st.integers(-40, 40) | st.decimals(-40, 40, places=2).map(float)
+STEPS = st.none() | st.integers(-1, 9) | st.decimals(-1, 9, places=2).map(float)
+
+
+@settings(deadline=None)
+@given(kind=st.sampled_from(["float", "int"]), low=BOUNDS, high=BOUNDS, step=STEPS, log=st.booleans())
+def test_a_range_is_accepted_where_optuna_accepts_it_and_reaches_as_high(
+    kind: str, low: float, high: float, step: float | None, log: bool
+) -> None:
+    numbers = {"low": low, "high": high, **({} if step is None else {"step": step})}
+    theirs: optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution | None = None
+    with warnings.catch_warnings(), suppress(ValueError):
+        warnings.simplefilter("ignore", UserWarning)  # that it adjusts `high`; `odd` says so for us
+        if kind == "float":
+            theirs = optuna.distributions.FloatDistribution(**numbers, log=log)
+        elif all(number == int(number) for number in numbers.values()):
+            whole = {key: int(number) for key, number in numbers.items()}
+            theirs = optuna.distributions.IntDistribution(**whole, log=log)
+    try:
+        ours = TYPES[kind].model_validate({**numbers, "log": log})
+    except ValidationError:
+        assert theirs is None
+        return
+    assert isinstance(ours, (Float, Int))
+    assert theirs is not None
+    assert (ours.low, highest(ours), ours.log) == (theirs.low, theirs.high, theirs.log)

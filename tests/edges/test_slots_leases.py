@@ -221,7 +221,7 @@ def test_a_holder_whose_words_make_no_sense_is_still_one(text: bytes, leases: Le
 def test_a_file_that_goes_between_open_and_lock_is_not_trusted(
     mishap: str, leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, lock = leases.folder / "cpu-0", module._lock
+    path, lock = leases.folder / "cpu-0", module.take_lock
     happened: list[str] = []
 
     def late(lease: int) -> bool:
@@ -232,7 +232,7 @@ def test_a_file_that_goes_between_open_and_lock_is_not_trusted(
                 path.touch()
         return lock(lease)
 
-    monkeypatch.setattr(module, "_lock", late)
+    monkeypatch.setattr(module, "take_lock", late)
     lease = leases.acquire("cpu-0")
     assert happened and lease is not None
     assert os.path.samestat(os.fstat(lease), path.stat())

@@ -116,14 +116,14 @@ def test_a_follower_killed_again_and_again_leaves_what_an_undisturbed_one_does(t
             if number % 7 == 3:
                 history.start(number)
                 history.end(number, code=1, cause=f"RuntimeError {number}")
-            history.trial(number, 0.5 + number / 1000, output=f"output of {number}\n")
+            history.trial(number, 0.5 + number / 1000, reports=1, output=f"output of {number}\n")
     followed(rundir.SweepDir(one / "sweeps" / "digits-1"))
     dice = random.Random(4)
     kills = 0
     directory = rundir.SweepDir(other / "sweeps" / "digits-1")
     while True:
         with Following(directory) as following:
-            following.process.join(dice.uniform(0.05, 0.3) + kills / 10)
+            following.process.join(dice.uniform(0.05, 0.5) + kills / 5)
             if following.process.exitcode is not None:
                 assert following.process.exitcode == 0, following.log()
                 break

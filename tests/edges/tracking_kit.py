@@ -251,7 +251,10 @@ def followed(directory: SweepDir, env: dict[str, str] | None = None) -> str:
 
 
 def dump(client: Any, experiment: str, uid_of: str) -> dict[str, Any]:
-    """Everything that MLflow knows of a sweep, without what differs from one sending to the next."""
+    """Everything that MLflow knows of a sweep, without what differs from one sending to the next.
+
+    (Run ids; and whether a tag that says nothing was never set, or set back to nothing.)
+    """
     found = client.search_experiments(filter_string=f"name = '{experiment}'")
     runs = client.search_runs([found[0].experiment_id], f"tags.`sweep.id` = '{uid_of}'", max_results=1000)
     ids = {run.info.run_id: run.info.run_name for run in runs}
@@ -275,7 +278,7 @@ def dump(client: Any, experiment: str, uid_of: str) -> dict[str, Any]:
             "start": run.info.start_time,
             "end": run.info.end_time,
             "params": dict(run.data.params),
-            "tags": {key: known(value) for key, value in run.data.tags.items() if key != "mlflow.user"},
+            "tags": {key: known(value) for key, value in run.data.tags.items() if value and key != "mlflow.user"},
             "metrics": history,
             "artifacts": sorted(_artifacts(client, run.info.run_id)),
         }

@@ -1,0 +1,152 @@
+"""The examples do what their search spaces say: the very commands that a sweep would run, without the sweep.
+
+What a checkpoint promises is tested to the last bit: a continued training reports what an unbroken one did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep import rundir
+from sweep.config.command import render
+from sweep.config.load import load
+from sweep.config.model import SweepConfig
+from sweep.config.space import in_order, is_active
+from sweep.launch.output import OutputReader
+
+ROOT = Path(__file__).parents[2]
+SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+
+
+def space(name: str) -> SweepConfig:
+    config, warnings = load(ROOT / "search_spaces" / f"{name}.yaml")
+    assert warnings == []
+    return config
+
+
+def configuration(config: SweepConfig, **wanted: Any) -> dict[str, Any]:
+    """What is wanted where it is active, else the first choice or the low end."""
+    chosen: dict[str, Any] = {}
+    for name in in_order(config.space):
+        parameter = config.space[name]
+        if is_active(parameter, chosen):
+            given = parameter.model_dump()
+            first = given["choices"][0] if "choices" in given else given.get("low", given.get("value"))
+            chosen[name] = wanted.get(name, first)
+    return {name: chosen[name] for name in config.space if name in chosen}
+
+
+def run(config: SweepConfig, params: dict[str, Any], cwd: Path, **env: str) -> Path:
+    """Runs the space's command as a trial is run, in the project's folder; returns its output."""
+    assert config.command is not None
+    python, *words = render(config.command, params, {})
+    assert python == "python"
+    return execute(words, cwd, **env)
+
+
+def execute(words: list[str], cwd: Path, **env: str) -> Path:
+    (cwd / "examples").symlink_to(ROOT / "examples") if not (cwd / "examples").exists() else None
+    output = cwd / "output.log"
+    with output.open("wb") as file:
+        subprocess.run(
+            [sys.executable, *words],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=120,
+        )
+    return output
+
+
+def train(config: SweepConfig, params: dict[str, Any], project: Path, attempt: int) -> list[dict[str, Any]]:
+    """One attempt at trial 0; returns the lines that it reported, without their times."""
+    folder = rundir.SweepDir(project / "sweeps/digits-1").attempt(0, attempt)
+    folder.path.mkdir(parents=True)
+    output = run(
+        config,
+        params,
+        project,
+        SWEEP_ID="digits-1",
+        SWEEP_TRIAL="0",
+        SWEEP_ATTEMPT=str(attempt),
+        SWEEP_ATTEMPT_DIR=str(folder.path),
+    )
+    assert folder.reports.exists(), output.read_text()
+    lines = [json.loads(line) for line in folder.reports.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "at"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "schedule": "cosine"},
+        {"optimizer": "adam", "weight_decay": 0.01, "dropout": 0.5, "depth": 2},
+    ],
+    ids=["sgd", "adam"],
+)
+def test_a_checkpoint_continues_the_training_exactly(wanted: dict[str, Any], tmp_path: Path) -> None:
+    config = space("digits")
+    params = configuration(config, lr=0.01, epochs=3, **wanted)
+    assert wanted.items() <= params.items()
+    assert ("nesterov" in params) == (params["optimizer"] == "sgd")
+
+    whole = train(config, params, tmp_path, attempt=1)
+    checkpoints = tmp_path / "sweeps/digits-1/trials/0/1/checkpoints"
+    assert [line["step"] for line in whole if "metrics" in line] == [1, 2, 3]
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["1", "2", "3"]
+    assert whole[-2]["metrics"]["val_acc"] > whole[0]["metrics"]["val_acc"]
+
+    for lost in ("2", "3"):
+        shutil.rmtree(checkpoints / lost)
+    continued = train(config, params, tmp_path, attempt=2)
+    assert [line for line in continued if "metrics" in line] == [line for line in whole if line.get("step", 0) > 1]
+
+
+def test_the_objective_trains_the_same_network(tmp_path: Path) -> None:
+    words = [
+        "-m",
+        "sweep.launch.objective",
+        "examples.digits.objective:train",
+        "--params",
+        '{"epochs": 1, "width": 8}',
+    ]
+    *epochs, result = execute(words, tmp_path).read_text().splitlines()
+    accuracy = json.loads(result)["value"]
+    assert f"val_acc {accuracy:.4f}" in epochs[-1]
+    assert accuracy > 0.3
+
+
+@pytest.mark.parametrize("name", ["plain", "plain_json"])
+def test_what_a_plain_script_prints_is_read(name: str, tmp_path: Path) -> None:
+    config = space(name)
+    output = run(config, configuration(config, lr=0.01, hidden=32), tmp_path)
+    reports = OutputReader(str(output), config.report.mode, config.report.patterns).read(last=True)
+    assert [step for step, _ in reports] == list(range(1, 11)), output.read_text()
+    assert {*config.metric, "loss"} <= set(reports[-1][1])
+    assert reports[-1][1]["acc"] > 0.9
+
+
+def test_a_script_that_logs_to_mlflow_fills_the_run_it_is_given(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    given = client.create_run(client.create_experiment("e", artifact_location=str(tmp_path))).info.run_id
+
+    config = space("mlflow_own")
+    params = configuration(config, lr=0.01, hidden=32)
+    output = run(config, params, tmp_path, MLFLOW_TRACKING_URI=uri, MLFLOW_RUN_ID=given)
+    found = client.get_metric_history(given, config.metric[0])
+    assert [metric.step for metric in found] == list(range(1, 11)), output.read_text()
+    assert found[-1].value > 0.9
+    assert client.get_run(given).data.params["lr"] == str(params["lr"])
