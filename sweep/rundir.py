@@ -31,19 +31,29 @@ ROOT = "sweeps"
 _LOOKERS = 20  # how often a lock that is only looked at is tried again
 
 
+_ATTEMPT_FILES = {
+    "params": "params.json",
+    "attempt": "attempt.json",
+    "verdict": "verdict.json",
+    "exit": "exit.json",
+    "reports": "reports.jsonl",
+    "usage": "usage.jsonl",
+    "output": "output.log",
+    "checkpoints": "checkpoints",
+}
+
+
 class AttemptDir:
-    """Paths of one attempt."""
+    """Paths of one attempt, made when they are asked for: a status looks at tens of thousands."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.params = path / "params.json"
-        self.attempt = path / "attempt.json"
-        self.verdict = path / "verdict.json"
-        self.exit = path / "exit.json"
-        self.reports = path / "reports.jsonl"
-        self.usage = path / "usage.jsonl"
-        self.output = path / "output.log"
-        self.checkpoints = path / "checkpoints"
+
+    def __getattr__(self, name: str) -> Path:
+        try:
+            return self.path / _ATTEMPT_FILES[name]
+        except KeyError:
+            raise AttributeError(name) from None
 
 
 class SweepDir:

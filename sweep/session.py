@@ -68,7 +68,7 @@ class Session:
                 mlflow = {"MLFLOW_TRACKING_URI": uri}
             self.follower = Follower(directory, project, environ)
             self._closing.callback(self.follower.close)
-        nursery = Nursery(directory, project, config.warm, {**environ, **_thread_limits(self.pool, config)})
+        nursery = Nursery(directory, project, config.warm, {**environ, **_warm_environment(self.pool, config)})
         self._closing.callback(nursery.close)
         post: list[Any] = []  # the controller does not exist yet
         storage = config.storage or directory.study
@@ -260,11 +260,11 @@ def _most_slots(config: SweepConfig) -> int | None:
     return min(most, config.slots or most)
 
 
-def _thread_limits(pool: Pool, config: SweepConfig) -> dict[str, str]:
-    """For the warm nursery: libraries read their thread counts when they are imported."""
+def _warm_environment(pool: Pool, config: SweepConfig) -> dict[str, str]:
+    """What libraries read when the nursery imports them: the thread counts of a slot, and the file's own `env`."""
     if not config.warm or not pool.slots:
         return {}
-    return {key: value for key, value in pool.slots[0].env.items() if key.endswith("THREADS")}
+    return {**{key: one for key, one in pool.slots[0].env.items() if key.endswith("THREADS")}, **config.env}
 
 
 def _lock(session: Session) -> None:

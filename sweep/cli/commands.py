@@ -26,7 +26,7 @@ class _Group(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # it was closed before we started: `>&-`
-                setattr(sys, name, Path(os.devnull).open("w"))
+                setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         try:
             return super().main(*arguments, **options)
         except SweepError as error:

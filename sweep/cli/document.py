@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,10 @@ def sweep_document(sweep: Sweep, directory: SweepDir, *, controller_alive: bool)
         "why": sweep.why,
         "directory": str(directory.path),
         "storage": redacted(sweep.config.get("storage") or str(directory.study)),
-        "mlflow": {key: mlflow.get(key) for key in ("tracking_uri", "experiment", "run_id", "lag")},
+        "mlflow": {
+            **{key: mlflow.get(key) for key in ("tracking_uri", "experiment", "run_id")},
+            "lag": _lag(mlflow),
+        },
         "controller": {"pid": sweep.controller.get("pid"), "alive": controller_alive},
         "counts": {state.value: count for state, count in sweep.counts.items()},
         "best": best,
@@ -125,6 +129,23 @@ def _attempt(trial: Trial, attempt: Attempt, directory: SweepDir) -> dict[str, A
         "started": attempt.started,
         "ended": attempt.ended,
         "directory": str(place.path),
+    }
+
+
+def _lag(mlflow: Mapping[str, Any]) -> dict[str, Any] | None:
+    """events: not in MLflow yet. seconds: since when it takes none, and error why; 0 and null while it does.
+
+    errors: what MLflow refused for good, of whichever runs. Null where MLflow is off, or not begun.
+    """
+    lag = mlflow.get("lag")
+    if not lag:
+        return None
+    seconds = max(0.0, time.time() - lag["since"]) if lag.get("since") else 0.0
+    return {
+        "events": lag.get("events", 0),
+        "seconds": seconds,
+        "error": lag.get("error"),
+        "errors": lag.get("errors", []),
     }
 
 

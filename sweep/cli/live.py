@@ -25,7 +25,8 @@ from sweep.core.events import Event
 from sweep.core.model import Sweep, SweepState, TrialState
 from sweep.rundir import ROOT, SweepDir
 
-LATE = 10.0  # seconds that MLflow may lag before anybody is told
+ENDED = 20  # trials that ended last, at most: more is history, not news
+BACKLOG = 1000  # events that MLflow may lag before anybody is told
 
 _STATES = {
     SweepState.RUNNING: ("running", "green"),
@@ -109,11 +110,11 @@ def render(
 
     best = best_lines(picture, inner, room)
     slots = len(picture.running) + len(picture.idle)
-    panes = slot_panes(slots, inner, room - 6)
     for_ended = 4 if airy and picture.recent else 0
+    panes = slot_panes(slots, inner, room - for_ended - 2)
     for_slots = max(0, min(1 + -(-slots // panes), room - min(2, len(best)) - for_ended))
     for_best = min(len(best), max(2, min(room - for_slots - for_ended, room // 3)))
-    for_ended = min(room - for_slots - for_best, 21)
+    for_ended = min(room - for_slots - for_best, ENDED + 1)
 
     sections = [
         top,
@@ -202,10 +203,11 @@ def _bar(ended: Iterable[tuple[TrialState, int]], wanted: int, cells: int) -> Te
 def _notices(picture: Snapshot, cells: int, most: int) -> list[Text]:
     said = [*picture.notices]
     lag = picture.mlflow
-    if lag and (lag.get("error") or float(lag.get("seconds") or 0) >= LATE):
-        behind = words.plural(int(lag.get("events") or 0), "event")
-        text = f"MLflow is {behind} behind ({words.duration(float(lag.get('seconds') or 0))})"
-        said.append(f"{text}: {lag['error']}" if lag.get("error") else text)
+    events, error = int(lag.get("events") or 0), lag.get("error")
+    if error or events >= BACKLOG:
+        since = f" for {words.duration(picture.at - lag['since'])}" if lag.get("since") else ""
+        behind = f"MLflow is {words.plural(events, 'event')} behind"
+        said.append(f"{behind}{since}: {error}" if error else behind)
     return [line(("! ", "yellow"), (words.clean(text), ""), cells=cells) for text in said[-most:]]
 
 

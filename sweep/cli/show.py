@@ -63,9 +63,17 @@ def show_list(*, as_json: bool) -> None:
             sweep, _, _ = journal.replay(directory.journal)
         except JournalError:
             continue  # not a sweep, or one that `status` will explain
-        alive = rundir.locked(directory.controller_lock)
-        document = sweep_document(sweep, directory, controller_alive=alive)
-        found.append({key: document[key] for key in ("id", "name", "state", "directory", "counts", "best")})
+        best = sweep.trials[sweep.best] if sweep.best is not None else None
+        found.append(
+            {
+                "id": sweep.id,
+                "name": sweep.config["name"],
+                "state": state_word(sweep, controller_alive=rundir.locked(directory.controller_lock)),
+                "directory": str(directory.path),
+                "counts": {state.value: count for state, count in sweep.counts.items()},
+                "best": trial_document(sweep, best, directory) if best else None,
+            }
+        )
     if as_json:
         print(json.dumps({"sweeps": found}))
         return

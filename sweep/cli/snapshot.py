@@ -91,7 +91,7 @@ class Snapshot:
     best: tuple[Ended, ...]  # one, or the Pareto set
     recent: tuple[Ended, ...]  # newest first
     notices: tuple[str, ...]  # oldest first
-    mlflow: dict[str, Any] = field(default_factory=dict)  # the follower's `lag`, while it lags
+    mlflow: dict[str, Any] = field(default_factory=dict)  # the follower's `lag`: events, since, error
 
 
 class Camera:
@@ -105,6 +105,7 @@ class Camera:
         self._durations: deque[float] = deque(maxlen=SAMPLE)
         self._whole = False  # one of them trained to its end: until then nobody knows how long that is
         self._front: list[Trial] = []
+        self._shown_front: tuple[Ended, ...] = ()
         self._widths: deque[int] = deque(maxlen=40)  # slots in use, over the last ten seconds or so
         self._order = _parameter_order(sweep)
 
@@ -116,7 +117,6 @@ class Camera:
         live = [sweep.trials[number] for number in sweep.live]
         eta, timeout = self._estimate(live, now)
         driven = max(now, sweep.at) if not sweep.state.ended else sweep.at
-        best = [sweep.trials[sweep.best]] if sweep.best is not None else self._front
         said = [f"sampler: {sweep.exhausted}"] if sweep.exhausted and sweep.exhausted != sweep.why else []
         return Snapshot(
             id=sweep.id,
@@ -132,7 +132,7 @@ class Camera:
             counts=dict(sweep.counts),
             running=tuple(_running(trial, sweep) for trial in live),
             idle=tuple(sweep.offers),
-            best=tuple(self._ended(trial) for trial in best),
+            best=(self._ended(sweep.trials[sweep.best]),) if sweep.best is not None else self._shown_front,
             recent=tuple(reversed(self._recent)),
             notices=(*said, *notices),
         )
@@ -150,6 +150,7 @@ class Camera:
         self._recent.extend(self._ended(trial) for trial in over[-RECENT:])
         if len(self._sweep.rules.metrics) > 1 and any(t.state is TrialState.COMPLETE for t in over):
             self._front = front([*self._front, *over], self._sweep.rules.directions)
+            self._shown_front = tuple(self._ended(trial) for trial in self._front)
 
     def _ended(self, trial: Trial) -> Ended:
         last = trial.attempts[-1].ended if trial.attempts else None

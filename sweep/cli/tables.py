@@ -188,13 +188,10 @@ def _folded(hidden: Sequence[Running | str], more: bool, picture: Snapshot, cell
     steps = sorted(row.step for row in busy if row.step is not None)
     if steps:
         said.append(f"step {_span(str(steps[0]), str(steps[-1]))}")
-    if picture.metrics:
-        values = sorted(v for row in busy if (v := row.latest[0]) is not None and math.isfinite(v))
-        said += (
-            [f"{_titles(picture)[0]} {_span(*map(str.strip, words.column([values[0], values[-1]])))}"]
-            if values
-            else []
-        )
+    values = sorted(v for row in busy for v in row.latest[:1] if v is not None and math.isfinite(v))
+    if values:
+        low, high = words.column([values[0], values[-1]])
+        said.append(f"{_titles(picture)[0]} {_span(low.strip(), high.strip())}")
     return line(("   ".join(said), LABEL), cells=cells)
 
 

@@ -11,8 +11,8 @@ Rules
 5.  Orders of one event are in a fixed sequence, so that a seeded sweep on one slot samples the same sequence
     whatever the timing: what ended is told before the next is asked for, and the next is asked for when a trial
     is launched, not when its slot is wanted.
-6.  After each event `_advance` looks at what is possible now: launches, then samples, then gives leases back that
-    nobody will need, then ends the sweep. Nothing else does these four.
+6.  After each event (but what a trial says) `_advance` looks at what is possible now: launches, then samples, then
+    gives leases back that nobody will need, then ends the sweep. Nothing else does these four.
 
 A trial moves so (attempt's phase in brackets):
 
@@ -72,9 +72,9 @@ def step(sweep: Sweep, event: e.Event) -> Effects:
     if sweep.state.ended and type(event) not in _AFTER_END:
         raise IllegalEvent(f"{type(event).__name__} after the sweep {sweep.state.value}")
     orders = handler(sweep, event)
-    if type(event) not in _TIMED_BY_TRIALS:
+    if type(event) not in _SAID_BY_TRIALS:
         sweep.at = max(sweep.at, event.at)
-    _advance(sweep, orders)
+        _advance(sweep, orders)
     return orders
 
 
@@ -269,6 +269,8 @@ def _ask(sweep: Sweep, orders: Effects) -> None:
     """Enough configurations for every leased slot, and `ahead` more."""
     usable = min(len(sweep.offers), sweep.spare())
     wanted = usable + sweep.rules.ahead - len(sweep.ready) - sweep.asking
+    if wanted <= 0:
+        return
     for _ in range(min(wanted, sweep.unsampled())):
         if len(sweep.queue) > sweep.preferred:
             orders.append(e.Prefer(sweep.queue[sweep.preferred]))
@@ -293,5 +295,5 @@ _HANDLERS: dict[type[e.Event], Callable[[Sweep, Any], Effects]] = {
 }
 # What may still be said of a sweep that has ended: that it goes on, and remarks.
 _AFTER_END = {e.ResumeAsked, e.LimitsSet, e.Enqueued, e.Noted, e.ControllerStarted, e.RunLinked}
-# What a trial said carries the trial's own time, which may lie before the newest event's.
-_TIMED_BY_TRIALS = {e.Reported, e.Checkpointed}
+# What a trial says makes nothing possible that was not, and carries the trial's own time.
+_SAID_BY_TRIALS = {e.Reported, e.Checkpointed}

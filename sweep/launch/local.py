@@ -79,8 +79,11 @@ class Nursery:
                 raise OSError(
                     7, f"its command line and environment take {len(message)} bytes; the limit is {_LARGEST}"
                 )
-            socket.send_fds(self._channel, [message], [order.lease])
             self._sent[order.trial, order.attempt] = order
+            try:
+                socket.send_fds(self._channel, [message], [order.lease])
+            except ConnectionError:
+                pass  # it has just died: `replies` will say so, and what became of the order
         finally:
             os.close(order.lease)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import array
 import fcntl
 import gc
-import importlib
 import json
 import os
 import select
@@ -25,7 +24,8 @@ import sys
 from typing import Any
 
 from sweep.launch.process import boot_id, start_time
-from sweep.launch.supervisor import Become, main_of, supervise
+from sweep.launch.supervisor import supervise
+from sweep.launch.warm import Become, run_as_main, warm_up
 
 _LARGEST = 1 << 20
 
@@ -36,20 +36,10 @@ def main(arguments: list[str]) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=int(handle))
-    trouble = _warm_up(warm)
+    trouble = warm_up(warm, os.environ.pop("SWEEP_PROJECT"))
     gc.collect()
     gc.freeze()  # the forks share these pages
     serve(channel, lock, bool(warm) and not trouble, trouble)
-
-
-def _warm_up(modules: list[str]) -> str:
-    sys.path.insert(0, os.environ.get("SWEEP_PROJECT", os.getcwd()))
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            return f"warm: cannot import {name}: {error}"
-    return ""
 
 
 def serve(channel: socket.socket, lock: int, warm: bool, trouble: str) -> None:
@@ -111,7 +101,10 @@ def _reap() -> int:
 
 
 if __name__ == "__main__":
+    script: list[str] = []
     try:
         main(sys.argv[1:])
     except Become as trial:
-        main_of(trial.argv)
+        script = trial.argv
+    if script:  # outside of `except`: what the script raises has nothing to do with how it came to be
+        run_as_main(script)

@@ -20,26 +20,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 import traceback
 from typing import Any
 
 from sweep.launch.output import OutputReader
 from sweep.launch.process import become_subreaper, boot_id, descendants, die_with_parent, start_time
+from sweep.launch.warm import Become
 from sweep.trial import FULL, ReportFile, report_line
 
 _AWAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM}
 _FOREVER = 3600.0
 _LOOK = 0.05  # between two looks at the output
 LEFTOVER_KILL_AFTER = 2.0
-
-
-class Become(Exception):
-    """Unwinds the stack of a warm fork: the interpreter goes on as the trial's own. Holds what to run."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self.argv = argv
 
 
 def supervise(order: dict[str, Any], lease: int, lock: int, warm: bool) -> None:
@@ -92,10 +85,10 @@ class _Attempt:
             self.reports = ReportFile(self.directory, self.order["trial"], self.order["attempt"])
         while self._reap():
             self._read_output()
+            self._climb()
             heard = signal.sigtimedwait(_AWAITED, self._patience())
             if heard is not None and heard.si_signo != signal.SIGCHLD:
                 self._hear(heard.si_signo)
-            self._climb()
         self._read_output(last=True)
         self._write_exit()
 
@@ -274,20 +267,3 @@ class _Attempt:
                 if error.errno not in FULL:
                     raise
             time.sleep(0.2)
-
-
-def main_of(argv: list[str]) -> None:
-    """Runs `python script.py ...` or `python -m module ...` in this interpreter, as if it had been started so."""
-    import runpy
-
-    if "numpy" in sys.modules:  # its global generator was seeded before the fork: the same in every trial
-        sys.modules["numpy"].random.seed()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if argv[1] == "-m":
-        sys.argv = argv[2:]
-        sys.path[0] = os.getcwd()
-        runpy.run_module(argv[2], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = argv[1:]
-        sys.path[0] = os.path.dirname(os.path.abspath(argv[1]))
-        runpy.run_path(argv[1], run_name="__main__")

@@ -38,7 +38,8 @@ def run_as_main(argv: list[str]) -> None:
     """Runs `python script.py ...` or `python -m module ...` in this interpreter. Raises SystemExit."""
     sys.stdout, sys.stderr = _unbuffered(1, sys.stdout), _unbuffered(2, sys.stderr)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
-    _reseed()
+    if "numpy" in sys.modules:  # seeded by chance at its import; `random` and Paddle see to it by themselves
+        sys.modules["numpy"].random.seed()
     try:
         if argv[1] == "-m":
             sys.argv = argv[2:]
@@ -49,13 +50,14 @@ def run_as_main(argv: list[str]) -> None:
             _run_file(os.path.abspath(argv[1]))
     except Exception as error:
         frames = error.__traceback__
-        assert frames is not None
-        sys.excepthook(type(error), error, frames.tb_next)  # without this function's
+        while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+            frames = frames.tb_next
+        sys.excepthook(type(error), error.with_traceback(frames), frames)
         sys.exit(1)
 
 
 def _run_file(path: str) -> None:
-    sys.path[0] = os.path.dirname(path)
+    sys.path[0] = os.path.dirname(os.path.realpath(path))
     main = ModuleType("__main__")
     main.__file__ = path
     sys.modules["__main__"] = main
@@ -66,13 +68,5 @@ def _run_file(path: str) -> None:
 
 def _unbuffered(handle: int, before: Any) -> io.TextIOWrapper:
     """As PYTHONUNBUFFERED makes them, which came too late for this interpreter."""
-    raw = open(handle, "wb", buffering=0, closefd=False)
-    return io.TextIOWrapper(raw, before.encoding, before.errors, write_through=True)  # type: ignore[type-var]
-
-
-def _reseed() -> None:
-    """Global generators that were seeded by chance before the fork; `random` does so by itself."""
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-    if "paddle" in sys.modules:
-        sys.modules["paddle"].seed(int.from_bytes(os.urandom(4), "little"))
+    raw = io.FileIO(handle, "w", closefd=False)
+    return io.TextIOWrapper(raw, before.encoding, before.errors, write_through=True)

@@ -117,14 +117,14 @@ class Watch:
 def end_orphans(paths: AttemptDir) -> int:
     """Kills what is left of an attempt whose supervisor is gone, known by its environment; returns how many."""
     mark = b"SWEEP_ATTEMPT_DIR=" + os.fsencode(paths.path)
-    total = 0
-    while count := _kill_marked(mark):  # again, for what was forked meanwhile
-        total += count
-    return total
+    killed: set[int] = set()
+    while found := _kill_marked(mark) - killed:  # again, for what was forked meanwhile
+        killed |= found
+    return len(killed)
 
 
-def _kill_marked(mark: bytes) -> int:
-    count = 0
+def _kill_marked(mark: bytes) -> set[int]:
+    found = set()
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
@@ -136,9 +136,9 @@ def _kill_marked(mark: bytes) -> int:
             with open(f"/proc/{name}/environ", "rb") as file:
                 if mark in file.read().split(b"\0"):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    count += 1
+                    found.add(int(name))
         except OSError:
             pass
         finally:
             os.close(handle)
-    return count
+    return found

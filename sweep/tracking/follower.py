@@ -44,18 +44,20 @@ log = logging.getLogger("sweep.tracking")
 
 
 class Retry:
-    """When to try again, and what is wrong meanwhile."""
+    """When to try again, and what is wrong meanwhile. What is cured by the next attempt is not worth a word."""
 
     def __init__(self) -> None:
         self.error = ""
+        self.told = ""
         self.since: float | None = None
         self.due = 0.0
         self._pause = 0.0
 
     def failed(self, error: str) -> bool:
         """Says whether this is news."""
-        news = error != self.error
+        news = bool(self.error) and error != self.told
         self.error = error
+        self.told = error if news else self.told
         self.since = self.since or time.time()
         self._pause = min(PAUSE, max(0.25, 2 * self._pause))
         self.due = time.monotonic() + self._pause
@@ -63,8 +65,9 @@ class Retry:
 
     def worked(self) -> bool:
         """Says whether this is news."""
-        news = bool(self.error)
-        self.error, self.since, self.due, self._pause = "", None, 0.0, 0.0
+        news = bool(self.told)
+        self.error = self.told = ""
+        self.since, self.due, self._pause = None, 0.0, 0.0
         return news
 
 
@@ -209,7 +212,6 @@ class Follower:
             log.info("this store knows nothing of what was sent before; everything is sent to it")
             self.reader.rewind()
             return False
-        sender.run_of(PARENT)
         self.sender = sender
         self.harvest = Harvest(self.directory, store) if mirror.own else None
         self._dirty = True

@@ -229,21 +229,25 @@ class Store:
         where = f"the MLflow store {self.shown}"
         if "Timeout" in kinds:
             return Trouble(f"{where} does not answer in time", everywhere=True)
-        failing = re.search(r"too many (\d+) error responses", str(error))
-        if failing:
-            down = failing[1] not in ("500", "408")
-            return Trouble(f"{where} answers with error {failing[1]}", everywhere=down)
-        if "ConnectionError" in kinds:
-            reason = re.search(r"Errno -?\d+\] ([^'\")]+)", str(error))
-            return Trouble(f"{where} cannot be reached ({reason[1] if reason else text})", everywhere=True)
-        code = error.error_code if isinstance(error, MlflowException) else ""
-        if code in _KEYS:
+        status = _http_status(chain)
+        if status in (401, 403) or _code(error) in _KEYS:
             return Trouble(f"{where} refuses the credentials: {text}", everywhere=True)
+        if status in (408, 429) or status >= 500:
+            return Trouble(f"{where} answers with error {status}", everywhere=status != 500)
+        if "ConnectionError" in kinds:
+            return Trouble(f"{where} cannot be reached ({_reason(chain)})", everywhere=True)
+        return self._judge_answer(error, chain, kinds, f"{where}", text)
+
+    def _judge_answer(
+        self, error: Exception, chain: list[BaseException], kinds: set[str], where: str, text: str
+    ) -> StorageError:
+        """Of a store that was reached."""
+        code = _code(error)
         if code == "ENDPOINT_NOT_FOUND":
             return Trouble(f"{where} is no MLflow server, or too old a one: {text}", everywhere=True)
         if code in _NOW_NOT or "OperationalError" in kinds:
             return Trouble(f"{where} cannot be written: {text}", everywhere=True)
-        if code in _NEVER:
+        if code in _NEVER or _http_status(chain):
             return Refused(text)
         problem = next((one for one in chain if isinstance(one, OSError)), None)
         if problem is not None and problem.errno in _DISK:
@@ -289,7 +293,35 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if isinstance(one, BaseException) and id(one) not in seen:
             seen.add(id(one))
             yield one
-            waiting += [one.__cause__, one.__context__, getattr(one, "orig", None), *one.args]
+            inner = [getattr(one, name, None) for name in ("orig", "reason")]  # SQLAlchemy's and urllib3's
+            waiting += [one.__cause__, one.__context__, *inner, *one.args]
+
+
+def _code(error: BaseException) -> str:
+    return str(error.error_code) if isinstance(error, MlflowException) else ""
+
+
+def _http_status(chain: list[BaseException]) -> int:
+    """The status of an answer that says no, or 0. (Those that MLflow could retry are told in words only.)"""
+    for one in chain:
+        response = getattr(one, "response", None)
+        if response is not None and isinstance(getattr(response, "status_code", None), int):
+            return int(response.status_code)
+        told = re.search(r"too many (\d+) error responses", str(one))
+        if told:
+            return int(told[1])
+    return 0
+
+
+def _reason(chain: list[BaseException]) -> str:
+    """Why there is no connection, in words."""
+    for one in chain:
+        name = type(one).__name__
+        if isinstance(one, OSError) and one.errno is not None and one.strerror:
+            return one.strerror
+        if name in ("RemoteDisconnected", "ConnectionResetError"):
+            return "it breaks off the connection"
+    return type(chain[-1]).__name__
 
 
 def _first_line(chain: list[BaseException]) -> str:

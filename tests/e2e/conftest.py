@@ -126,7 +126,7 @@ class Project:
         return self.directory(name).attempt(trial, attempt).output.read_text()
 
     def processes(self, *marks: str) -> dict[int, str]:
-        """pid -> command line of every process that this folder's commands started, with these in its environment."""
+        """pid -> command line of all that this folder's commands started, with these in its environment."""
         wanted = [os.fsencode(mark) for mark in (f"SWEEP_TEST_OF={self.path}", *marks)]
         found = {}
         for place in Path("/proc").glob("[0-9]*"):

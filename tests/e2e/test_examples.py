@@ -23,7 +23,13 @@ from sweep.config.space import in_order, is_active
 from sweep.launch.output import OutputReader
 
 ROOT = Path(__file__).parents[2]
-SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the examples in it, so that what they leave behind is not left in the repository."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    return tmp_path
 
 
 def space(name: str) -> SweepConfig:
@@ -44,21 +50,20 @@ def configuration(config: SweepConfig, **wanted: Any) -> dict[str, Any]:
     return {name: chosen[name] for name in config.space if name in chosen}
 
 
-def run(config: SweepConfig, params: dict[str, Any], cwd: Path, **env: str) -> Path:
-    """Runs the space's command as a trial is run, in the project's folder; returns its output."""
+def run(config: SweepConfig, params: dict[str, Any], project: Path, **env: str) -> Path:
+    """Runs the space's command as a trial is run; returns its output."""
     assert config.command is not None
     python, *words = render(config.command, params, {})
     assert python == "python"
-    return execute(words, cwd, **env)
+    return execute(words, project, **env)
 
 
-def execute(words: list[str], cwd: Path, **env: str) -> Path:
-    (cwd / "examples").symlink_to(ROOT / "examples") if not (cwd / "examples").exists() else None
-    output = cwd / "output.log"
+def execute(words: list[str], project: Path, **env: str) -> Path:
+    output = project / "output.log"
     with output.open("wb") as file:
         subprocess.run(
             [sys.executable, *words],
-            cwd=cwd,
+            cwd=project,
             env={**os.environ, "OMP_NUM_THREADS": "1", **env},
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -94,25 +99,25 @@ def train(config: SweepConfig, params: dict[str, Any], project: Path, attempt: i
     ],
     ids=["sgd", "adam"],
 )
-def test_a_checkpoint_continues_the_training_exactly(wanted: dict[str, Any], tmp_path: Path) -> None:
+def test_a_checkpoint_continues_the_training_exactly(wanted: dict[str, Any], project: Path) -> None:
     config = space("digits")
     params = configuration(config, lr=0.01, epochs=3, **wanted)
     assert wanted.items() <= params.items()
     assert ("nesterov" in params) == (params["optimizer"] == "sgd")
 
-    whole = train(config, params, tmp_path, attempt=1)
-    checkpoints = tmp_path / "sweeps/digits-1/trials/0/1/checkpoints"
+    whole = train(config, params, project, attempt=1)
+    checkpoints = project / "sweeps/digits-1/trials/0/1/checkpoints"
     assert [line["step"] for line in whole if "metrics" in line] == [1, 2, 3]
     assert sorted(path.name for path in checkpoints.iterdir()) == ["1", "2", "3"]
     assert whole[-2]["metrics"]["val_acc"] > whole[0]["metrics"]["val_acc"]
 
     for lost in ("2", "3"):
         shutil.rmtree(checkpoints / lost)
-    continued = train(config, params, tmp_path, attempt=2)
+    continued = train(config, params, project, attempt=2)
     assert [line for line in continued if "metrics" in line] == [line for line in whole if line.get("step", 0) > 1]
 
 
-def test_the_objective_trains_the_same_network(tmp_path: Path) -> None:
+def test_the_objective_trains_the_same_network(project: Path) -> None:
     words = [
         "-m",
         "sweep.launch.objective",
@@ -120,32 +125,32 @@ def test_the_objective_trains_the_same_network(tmp_path: Path) -> None:
         "--params",
         '{"epochs": 1, "width": 8}',
     ]
-    *epochs, result = execute(words, tmp_path).read_text().splitlines()
+    *epochs, result = execute(words, project).read_text().splitlines()
     accuracy = json.loads(result)["value"]
     assert f"val_acc {accuracy:.4f}" in epochs[-1]
     assert accuracy > 0.3
 
 
 @pytest.mark.parametrize("name", ["plain", "plain_json"])
-def test_what_a_plain_script_prints_is_read(name: str, tmp_path: Path) -> None:
+def test_what_a_plain_script_prints_is_read(name: str, project: Path) -> None:
     config = space(name)
-    output = run(config, configuration(config, lr=0.01, hidden=32), tmp_path)
+    output = run(config, configuration(config, lr=0.01, hidden=32), project)
     reports = OutputReader(str(output), config.report.mode, config.report.patterns).read(last=True)
     assert [step for step, _ in reports] == list(range(1, 11)), output.read_text()
     assert {*config.metric, "loss"} <= set(reports[-1][1])
     assert reports[-1][1]["acc"] > 0.9
 
 
-def test_a_script_that_logs_to_mlflow_fills_the_run_it_is_given(tmp_path: Path) -> None:
+def test_a_script_that_logs_to_mlflow_fills_the_run_it_is_given(project: Path) -> None:
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{project}/mlflow.db"
     client = MlflowClient(uri)
-    given = client.create_run(client.create_experiment("e", artifact_location=str(tmp_path))).info.run_id
+    given = client.create_run(client.create_experiment("e", artifact_location=str(project))).info.run_id
 
     config = space("mlflow_own")
     params = configuration(config, lr=0.01, hidden=32)
-    output = run(config, params, tmp_path, MLFLOW_TRACKING_URI=uri, MLFLOW_RUN_ID=given)
+    output = run(config, params, project, MLFLOW_TRACKING_URI=uri, MLFLOW_RUN_ID=given)
     found = client.get_metric_history(given, config.metric[0])
     assert [metric.step for metric in found] == list(range(1, 11)), output.read_text()
     assert found[-1].value > 0.9

