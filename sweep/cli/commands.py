@@ -27,6 +27,7 @@ class _Group(click.Group):
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # it was closed before we started: `>&-`
                 setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+            getattr(sys, name).reconfigure(errors="replace")  # a name in Chinese on a terminal that has only ASCII
         try:
             return super().main(*arguments, **options)
         except SweepError as error:

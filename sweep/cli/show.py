@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sweep import journal, rundir
 from sweep.cli import words
-from sweep.cli.document import best_document, sweep_document
+from sweep.cli.document import best_document, state_word, sweep_document, trial_document
 from sweep.core.model import Sweep
 from sweep.errors import JournalError
 from sweep.rundir import SweepDir

@@ -156,7 +156,7 @@ def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: i
         history.trial(2, 0.25)
         assert "artifact" not in following.log()
         assert "answers with error 500" in following.hear("error")
-        following.until(lambda state: state["lag"]["events"] == 0 and state["owed"] == [[1, 1]])
+        following.until(lambda state: state["lag"]["events"] == 0 and state["owed"] == [[1, 1], [2, 1]])
         proxy.mode = lambda path: "drop"
         following.say(ending="FINISHED", why="all trials are done")
         following.close()
