@@ -1,5 +1,6 @@
-# Every target does the set-up that it needs: a .venv with what constraints.txt says, brought up to date only when that
-# file or pyproject.toml changes. A set-up that was cut short leaves .venv/unfinished and is then redone as a whole.
+# Every target does the set-up that it needs: a .venv with what constraints.txt says, brought up to date only when
+# that file or pyproject.toml changes. A set-up that was killed leaves .venv/unfinished and is then redone as a
+# whole; one that pip gave up (no network, say) leaves what was there.
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -11,6 +12,8 @@ GPU_BUILD = $(wildcard $(VENV)/lib/python3*/site-packages/paddlepaddle_gpu-*)
 .PHONY: help run test lint ui bench clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+# A trial's `python` is that of an activated environment, if there is one; here it is .venv's.
+unexport VIRTUAL_ENV CONDA_PREFIX
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,10 +46,12 @@ clean: ## remove .venv and caches; sweeps/ and mlflow.db stay
 
 $(VENV)/ready:     EXTRAS = paddle examples
 $(VENV)/ready-dev: EXTRAS = paddle examples dev
+PARTS = $(filter-out $(if $(GPU_BUILD),paddle),$(EXTRAS))
 space := $(subst ,, )
 comma := ,
 
-# The compilation is for places where PYTHONDONTWRITEBYTECODE is set: there every import would take three times as long.
+# The compilation is for places where PYTHONDONTWRITEBYTECODE is set: every import there would take three times as
+# long.
 $(VENV)/ready $(VENV)/ready-dev: pyproject.toml constraints.txt
 	@set -e; \
 	if [ -e $(VENV)/unfinished ] || ! $(BIN)/python -c '' 2>/dev/null; then \
@@ -69,8 +74,11 @@ $(VENV)/ready $(VENV)/ready-dev: pyproject.toml constraints.txt
 	fi; \
 	touch $(VENV)/unfinished; \
 	echo 'Setting up $(VENV): 1.7 GB in the end, half of it Paddle, so the first time takes some minutes.'; \
-	$(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check --compile --constraint constraints.txt \
-	    --editable '.[$(subst $(space),$(comma),$(filter-out $(if $(GPU_BUILD),paddle),$(EXTRAS)))]'; \
+	$(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check --compile \
+	    --constraint constraints.txt --editable '.[$(subst $(space),$(comma),$(PARTS))]' || { \
+	    rm $(VENV)/unfinished; \
+	    exit 1; \
+	}; \
 	$(BIN)/python -m compileall -q sweep; \
 	touch $(VENV)/ready $@; \
 	rm $(VENV)/unfinished

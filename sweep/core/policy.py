@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from sweep.core.events import AttemptEnded
 from sweep.core.model import Attempt, Checkpoint, Outcome, Rules, Trial, TrialState, Verdict
@@ -95,4 +96,4 @@ def may_retry(trial: Trial, outcome: Outcome, rules: Rules) -> bool:
 
 def strip_numbers(cause: str) -> str:
     """A cause without what differs from trial to trial, so that alike failures are equal."""
-    return "".join("#" if char.isdigit() else char for char in cause)
+    return re.sub(r"0x[0-9a-f]+|\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "#", cause, flags=re.IGNORECASE)

@@ -157,6 +157,8 @@ class OptunaSearch:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
+        if self._backend is not None:
+            self._backend.close()
 
     # -- service, in the threads
 
@@ -228,7 +230,12 @@ class OptunaSearch:
         # a pruned trial of several objectives has no last report that Optuna could take for its value
         if state is OptunaState.PRUNED and self._multi:
             state = OptunaState.FAIL
-        self._study.tell(order.trial, values, state=state, skip_if_finished=True)
+        try:
+            self._study.tell(order.trial, values, state=state, skip_if_finished=True)
+        except RuntimeError:
+            # an exhaustive sampler stops study.optimize() after its last trial, which is told all the same
+            if self._limit is None:
+                raise
         self._ids.pop(order.trial, None)
 
     def _trial_id(self, number: int) -> int:

@@ -293,6 +293,8 @@ class Follower:
 
     def _leave(self) -> int:
         self._save(now=True)
+        if self.sender is not None:
+            self.sender.store.close()
         if self._complete():
             return 0
         log.info(

@@ -69,6 +69,7 @@ class Store:
         self.shown = redacted(uri)
         self.experiment_id = ""
         self._client: Any = None
+        self._connections: list[Any] = []  # SQLite's
 
     def open(self, experiment: str, cache: Path) -> None:
         """Makes the database and the experiment if they are not there. Raises Trouble only."""
@@ -191,10 +192,22 @@ class Store:
         if self._client is None and re.match(r"(sqlite|postgresql|mysql|mssql)\b", self.uri):
             import sqlalchemy
 
-            sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _relax)
+            if database is not None:
+                sqlalchemy.event.listen(sqlalchemy.Engine, "connect", self._connected)
             engine = sqlalchemy.create_engine(self.uri, poolclass=sqlalchemy.NullPool)
             with engine.connect():
                 pass
+
+    def _connected(self, connection: Any, _record: Any) -> None:
+        """In WAL mode a commit need not reach the platter: after a machine's crash all is sent again (memory.py)."""
+        self._connections.append(connection)
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+    def close(self) -> None:
+        """No call may follow. The last one to close a database in WAL mode folds its side files into it."""
+        for connection in self._connections:
+            connection.close()
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -255,14 +268,6 @@ class Store:
         if isinstance(problem, (FileNotFoundError, PermissionError)):
             return Refused(f"{problem.strerror}: {problem.filename}")
         return Trouble(f"{where} fails: {text}")
-
-
-def _relax(connection: Any, _record: Any) -> None:
-    """In WAL mode a commit need not reach the platter: after a machine's crash all is sent again (memory.py)."""
-    if type(connection).__module__.startswith("sqlite3"):
-        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
-        if mode == "wal":
-            connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _true(value: float) -> float:

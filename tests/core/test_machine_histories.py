@@ -103,6 +103,18 @@ def test_a_trial_that_ends_without_its_metric_fails_and_says_what_it_did_report(
 # ---- slots ---------------------------------------------------------------------------------------------------
 
 
+def test_a_slot_is_in_one_place() -> None:
+    world = begin()
+    world.feed(e.SlotOffered(world.time(), "s0", "cpu"))
+    with pytest.raises(IllegalEvent, match="s0 is offered already"):
+        world.feed(e.SlotOffered(world.time(), "s0", "cpu"))
+    sample(world)
+    with pytest.raises(IllegalEvent, match="s0 is with trial 0"):
+        world.feed(e.SlotOffered(world.time(), "s0", "cpu"))
+    world.feed(e.LaunchFailed(world.time(), 0, 1, "no space left"))
+    world.feed(e.SlotOffered(world.time(), "s0", "cpu"))
+
+
 def test_a_slot_that_nobody_needs_is_given_back() -> None:
     world = begin(trials=1)
     run(world)

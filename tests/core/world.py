@@ -62,6 +62,7 @@ class World:
         self.told: dict[int, e.Tell] = {}
         self.final: dict[int, str] = {}
         self.orders: list[e.Effect] = []
+        self.newest: list[e.Effect] = []  # those of the newest event
         self._preferred: dict[str, Any] | None = None
 
     def free(self) -> list[str]:
@@ -85,6 +86,7 @@ class World:
         for order in orders:
             self._carry_out(order, event)
         self.orders += orders
+        self.newest = orders
         self.log.append(event)
         finishes = sum(isinstance(order, e.Finish) for order in orders)
         assert finishes == (sweep.state.ended and (not ended or isinstance(event, e.ResumeAsked)))

@@ -34,6 +34,14 @@ def wait_for(seen: Callable[[], Any], what: str, seconds: float = LONGEST) -> An
     return found
 
 
+def alive(pid: int) -> bool:
+    """A zombie is not; whoever inherits it may take its time."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 @dataclass
 class Result:
     code: int
@@ -132,11 +140,10 @@ class Project:
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 environ = (place / "environ").read_bytes().split(b"\0")
-                state = (place / "stat").read_text().rpartition(")")[2].split()[0]
                 line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if state not in "ZX" and all(mark in environ for mark in wanted):
+            if all(mark in environ for mark in wanted) and alive(int(place.name)):
                 found[int(place.name)] = line
         return found
 

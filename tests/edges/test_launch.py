@@ -39,8 +39,9 @@ FACTS = """
     status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
     print(json.dumps({
         "argv": sys.argv, "cwd": os.getcwd(), "stdin": sys.stdin.read(), "session": os.getsid(0),
-        "pid": os.getpid(), "group": os.getpgrp(), "parent": os.getppid(), "handles": handles, "umask": status["Umask"],
-        "blocked": status["SigBlk"], "ignored": status["SigIgn"], "env": dict(os.environ), "path": sys.path[0],
+        "pid": os.getpid(), "group": os.getpgrp(), "parent": os.getppid(), "handles": handles,
+        "umask": status["Umask"], "blocked": status["SigBlk"], "ignored": status["SigIgn"],
+        "env": dict(os.environ), "path": sys.path[0],
         "buffered": sys.stdout.line_buffering and not sys.stdout.write_through, "orders": sys.orig_argv,
         "int": str(signal.getsignal(signal.SIGINT)), "threads": len(os.listdir("/proc/self/task")),
     }))

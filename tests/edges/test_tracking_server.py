@@ -6,7 +6,6 @@ import http.client
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from mlflow import MlflowClient
@@ -23,6 +22,7 @@ from tracking_kit import START, Following, History, dump, environ
 from sweep import rundir
 from sweep.core import events as e
 from sweep.tracking.ui import ui_command, ui_url
+from sweep.tracking.uri import tracking_uri
 
 Mode = Callable[[str], str]  # path of a request -> "ok", "500", "drop", "mute" (does it, says nothing), "late"
 
@@ -87,11 +87,20 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
+class Server(NamedTuple):
+    project: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of an MLflow server, started as `sweep ui` starts it."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An MLflow server on a project's default store, started as `sweep ui` starts it."""
     project = tmp_path_factory.mktemp("server")
-    argv, env = ui_command(f"sqlite:///{project}/mlflow.db", project, 0)
+    argv, env = ui_command(tracking_uri({}, project, {}), project, 0)
     log = (project / "log").open("wb")
     process = subprocess.Popen(argv, cwd=project, env=env, stdout=log, stderr=log, start_new_session=True)
     url = ui_url("", argv)
@@ -103,14 +112,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         except OSError:
             assert process.poll() is None and time.monotonic() < deadline, (project / "log").read_text()
             time.sleep(0.1)
-    yield int(argv[-1])
+    yield Server(project, int(argv[-1]))
     os.killpg(process.pid, 15)
     process.wait()
 
 
 @pytest.fixture
-def proxy(server: int) -> Iterator[Proxy]:
-    made = Proxy(0, server)
+def proxy(server: Server) -> Iterator[Proxy]:
+    made = Proxy(0, server.port)
     yield made
     made.shutdown()
     made.server_close()
@@ -122,7 +131,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: int) -> None:
+def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: Server) -> None:
     port = _free_port()
     uri = f"http://127.0.0.1:{port}"
     history = History(
@@ -140,7 +149,7 @@ def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: i
         time.sleep(1.0)
         lag = following.until(lambda state: state["lag"]["events"] >= history.seq)["lag"]
         assert lag["error"] and lag["since"] < time.time()
-        proxy = Proxy(port, server)
+        proxy = Proxy(port, server.port)
         assert following.hear("ok")
 
         history.start(1)
@@ -169,7 +178,7 @@ def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: i
         proxy.shutdown()
         proxy.server_close()
 
-    client = MlflowClient(f"http://127.0.0.1:{server}")
+    client = MlflowClient(server.url)
     told = dump(client, "out", "out-1")
     assert set(told) == {"out-1", "out-1/0", "out-1/1", "out-1/2"}
     assert {run["status"] for run in told.values()} == {"FINISHED"}
@@ -288,31 +297,13 @@ def test_a_server_that_wants_a_password(tmp_path: Path) -> None:
     door.server_close()
 
 
-def test_what_is_in_a_local_store_is_shown_by_the_ui(tmp_path: Path) -> None:
-    history = History(tmp_path, trials=1, rules={"trials": 1})
+def test_the_ui_shows_what_was_written_straight_into_the_database(server: Server) -> None:
+    history = History(server.project, "local-1", opened=START + 5, name="local", trials=1, rules={"trials": 1})
     history.trial(0, 0.5, output="seen from outside\n")
     with Following(history.directory) as following:
         assert following.wait() == 0, following.log()
         run_id = following.state()["runs"]["0"]
-    port = _free_port()
-    env = environ(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true")
-    bare = [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(
-        bare, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        url = f"http://127.0.0.1:{port}/get-artifact?path=output/attempt-1.log&run_uuid={run_id}"
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                with urllib.request.urlopen(url, timeout=10) as answer:
-                    assert answer.read() == b"seen from outside\n"
-                    break
-            except ConnectionError:
-                raise
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.1)
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait()
+    url = f"{server.url}/get-artifact?path=output/attempt-1.log&run_uuid={run_id}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert answer.read() == b"seen from outside\n"
+    assert set(dump(MlflowClient(server.url), "local", "local-1")) == {"local-1", "local-1/0"}
