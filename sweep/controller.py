@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from sweep import orders
 from sweep.core import events as e
 from sweep.core.machine import step
 from sweep.core.model import Sweep
@@ -77,7 +78,7 @@ class Controller:
         self._foreign: set[str] = set()  # slots that somebody else held at the last look
         self._watches: dict[tuple[int, int], Watch] = {}
         self._collecting: dict[tuple[int, int], float] = {}
-        self._orders: list[e.Effect] = []
+        self._effects: list[e.Effect] = []
         self._undelivered: list[e.Deliver] = []
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
         self._trouble: dict[str, str] = {}
@@ -120,6 +121,10 @@ class Controller:
         self._leaving = True
         os.eventfd_write(self._wake, 1)
 
+    def look_on(self, view: View) -> None:
+        """Shows this view what happens from now on."""
+        self._view = view
+
     def watched(self) -> list[Watch]:
         return list(self._watches.values())
 
@@ -157,17 +162,18 @@ class Controller:
             due = min(due, self._next_probe)
         return max(0.0, due - time.monotonic())
 
-    def feed(self, event: e.Event) -> None:
-        """Applies one event, journals it, and keeps its effects until the commit."""
+    def feed(self, event: e.Event) -> str:
+        """Applies one event, journals it, and keeps its effects until the commit; returns why it does not fit."""
         try:
-            orders = step(self.sweep, event)
+            effects = step(self.sweep, event)
         except IllegalEvent as error:
             log.info("dropped %s: %s", type(event).__name__, error)
-            return
+            return str(error)
         self._journal.append(event)
-        self._orders += orders
+        self._effects += effects
         if self._view is not None:
             self._view.saw(event, self.sweep)
+        return ""
 
     def _settle(self) -> bool:
         """Commits, then carries out what follows; False while the disk refuses."""
@@ -181,8 +187,8 @@ class Controller:
         if self._stuck:
             self._stuck = ""
             self.note("the journal can be written again")
-        orders, self._orders = self._orders, []
-        for order in orders:
+        effects, self._effects = self._effects, []
+        for order in effects:
             self._handlers[type(order)](order)
         return True
 
@@ -205,6 +211,8 @@ class Controller:
                 rung.add(self._bell.recv(64))
         except BlockingIOError:
             pass
+        if orders.RING in rung:
+            self._take_orders()
         if len(rung) >= 4:
             self._read_all()
             return
@@ -289,10 +297,20 @@ class Controller:
         if self._collecting.pop(key, None) is not None:
             self._end(self._watches[key])
 
+    def _take_orders(self) -> None:
+        for path, order in orders.waiting(self._directory, self._clock.now()):
+            refusal = order if isinstance(order, str) else self.feed(order)
+            try:
+                orders.answer(path, refusal)
+            except OSError as error:  # it would be carried out again at every look
+                self.note(f"cannot answer {path}: {error.strerror}; taken as read")
+                path.unlink(missing_ok=True)
+
     # ---- once a second
 
     def _look(self) -> None:
         self._read_all()
+        self._take_orders()
         now = time.monotonic()
         for key in [key for key, until in self._collecting.items() if now > until]:
             self.note(f"trial {key[0]}: its last metrics could not be read back from MLflow in {COLLECT:g} s")

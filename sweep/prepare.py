@@ -18,6 +18,8 @@ from sweep.core.model import Sweep
 from sweep.ports import Order, Slot
 from sweep.rundir import SweepDir
 
+PYTHON_OF = "SWEEP_PYTHON"
+
 
 class Preparer:
     """Prepares the attempts of one sweep. environ: the controller's own; mlflow: variables for the trial."""
@@ -107,11 +109,16 @@ def extras(sweep: str, launch: Launch, paths: rundir.AttemptDir) -> dict[str, An
 def interpreter(word: str, environ: Mapping[str, str]) -> str:
     """What a bare `python` means: that of an activated environment, else the one that runs sweep.
 
-    Whoever calls `.venv/bin/sweep` without activating `.venv` means its Python, not the system's.
+    Whoever types the path of `.venv/bin/sweep` means its Python as well, whatever else is activated. PYTHON_OF
+    carries the answer to a controller that is started without a terminal.
     """
     if word not in ("python", "python3"):
         return word
-    if environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX"):
+    if environ.get(PYTHON_OF):
+        return environ[PYTHON_OF]
+    on_path = shutil.which("sweep", path=environ.get("PATH"))
+    typed = on_path is None or Path(on_path) != Path(sys.argv[0])
+    if not typed and (environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX")):
         found = shutil.which(word, path=environ.get("PATH"))
         # not samefile(): the Pythons of two environments are often links to one binary
         if found is not None and Path(found).parent != Path(sys.executable).parent:

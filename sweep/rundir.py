@@ -6,6 +6,7 @@
       study.log                     Optuna's journal storage (search.py)
       mlflow.json                   the follower's cursor and run ids (tracking)
       controller.lock  controller.log  follower.lock  follower.log  nursery.lock
+      orders/                       what `sweep stop` and its like want (orders.py)
       doorbell                      datagram socket that a report rings
       trials/<number>/<attempt>/
         params.json  attempt.json  verdict.json  exit.json
@@ -73,6 +74,7 @@ class SweepDir:
         self.follower_lock = self.path / "follower.lock"
         self.nursery_lock = self.path / "nursery.lock"
         self.doorbell = self.path / "doorbell"
+        self.orders = self.path / "orders"
         self.trials = self.path / "trials"
 
     def attempt(self, trial: int, attempt: int) -> AttemptDir:

@@ -12,8 +12,9 @@ import platform
 import shutil
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +26,7 @@ from sweep.controller import Controller
 from sweep.core import events as e
 from sweep.core.machine import open_sweep
 from sweep.core.model import Phase, Rules, Sweep, SweepState
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, UsageError
 from sweep.launch.local import Nursery, open_pidfd, settle, wait_for_launches
 from sweep.launch.process import boot_id, start_time
 from sweep.ports import View
@@ -115,7 +116,7 @@ class Session:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        if self.interrupts:
+        if self.interrupts or not self.sweep.state.ended:
             return 130
         return 0 if self.sweep.state is SweepState.FINISHED else 1
 
@@ -174,10 +175,13 @@ def begin(
     return session
 
 
-def resume(directory: SweepDir, environ: Mapping[str, str], view: View | None = None) -> Session:
+def resume(
+    directory: SweepDir, environ: Mapping[str, str], view: View | None = None, events: Sequence[e.Event] = ()
+) -> Session:
     """Takes over a sweep whose controller is gone: adopts what lives, settles what has ended.
 
-    Raises BusyError where a controller lives, JournalError where the journal cannot be read.
+    events: what to apply then (new limits, a stop), their times are set here. Raises BusyError where a controller
+    lives, JournalError where the journal cannot be read, UsageError for an event that does not fit.
     """
     lock = rundir.lock(directory.controller_lock, _me())
     try:
@@ -197,6 +201,9 @@ def resume(directory: SweepDir, environ: Mapping[str, str], view: View | None = 
         session._closing.callback(writer.close)
         session._wire(writer, WallClock(sweep.at), environ, view)
         _adopt(session)
+        for event in events:
+            if refusal := session.controller.feed(replace(event, at=sweep.at)):
+                raise UsageError(refusal)
     except BaseException:
         session._closing.close()
         raise
@@ -214,12 +221,15 @@ def _adopt(session: Session) -> None:
         session.controller.watch(number, attempt.number, open_pidfd(identity), skip=attempt.lines)
 
 
-def check(config: SweepConfig) -> None:
-    """What only Optuna and this version know to be wrong. Raises ConfigError."""
+def check(config: SweepConfig, where: str | None = None) -> None:
+    """What only Optuna and this version know to be wrong. where: the file. Raises ConfigError."""
     if config.devices_per_trial != 1:
         raise ConfigError(f"{config.devices_per_trial} is not in this version yet", key="devices_per_trial")
-    build_sampler(config, config.seed)
-    build_pruner(config)
+    try:
+        build_sampler(config, config.seed)
+        build_pruner(config)
+    except ConfigError as error:
+        raise ConfigError(error.problem, where=where, key=error.key, hint=error.hint) from None
 
 
 def rules(config: SweepConfig) -> Rules:

@@ -30,7 +30,7 @@ def check_file(space: Path, overrides: Mapping[str, Any], *, as_json: bool) -> N
     config, warnings = load(space, overrides)
     if problems := preflight(config, Path.cwd()):
         raise ConfigError("\n".join(problems), where=str(space))
-    check(config)
+    check(config, str(space))
     pool = open_pool(config.devices, config.slots_per_device, os.environ)
     try:
         said, slots = pool.said, [slot.id for slot in pool.slots]

@@ -15,6 +15,8 @@ from sweep.errors import SweepError
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; all else on stderr.")
 _SWEEP = click.argument("sweep", required=False, metavar="[SWEEP]")
+_PLAIN = click.option("--plain", is_flag=True, help="Plain lines instead of the live table.")
+_DETACH = click.option("-d", "--detach", is_flag=True, help="In the background: returns at once with the id.")
 _SET = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the file: --set trials=5."
 )
@@ -22,6 +24,13 @@ _SET = click.option(
 
 class _Group(click.Group):
     """Says a mistake in words, with its exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo("sweep: interrupted", err=True)
+            sys.exit(130)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         for name in ("stdout", "stderr"):
@@ -56,16 +65,18 @@ def cli() -> None:
 @click.option("--trials", type=int, help="How many configurations: --set trials=N.")
 @click.option("--devices", help="Where to run: --set devices=cpu:4.")
 @click.option("--seed", type=int, help="Of the sampler: --set seed=N.")
-@click.option("--plain", is_flag=True, help="Plain lines instead of the live table.")
+@_DETACH
+@_PLAIN
 @_AS_JSON
-def run(space: Path, settings: Sequence[str], plain: bool, as_json: bool, **short: Any) -> None:
-    """Runs the sweep that SPACE describes, in the foreground.
+def run(space: Path, settings: Sequence[str], detach: bool, plain: bool, as_json: bool, **short: Any) -> None:
+    """Runs the sweep that SPACE describes.
 
     Ctrl-C lets running trials finish and starts no new ones; a second Ctrl-C stops them.
     """
     from sweep.cli.run import run_file
 
-    sys.exit(run_file(space, _overrides(settings, short), plain=plain, as_json=as_json))
+    overrides = _overrides(settings, short)
+    sys.exit(run_file(space, overrides, detach=detach, plain=plain, as_json=as_json))
 
 
 @cli.command()
@@ -81,13 +92,103 @@ def check(space: Path, settings: Sequence[str], as_json: bool) -> None:
 
 @cli.command()
 @_SWEEP
-@click.option("--plain", is_flag=True, help="Plain lines instead of the live table.")
+@click.option("--trials", type=click.IntRange(min=1), help="Extends it to so many configurations.")
+@click.option("--failed", is_flag=True, help="Runs the configurations of failed trials once more.")
+@_DETACH
+@_PLAIN
 @_AS_JSON
-def resume(sweep: str | None, plain: bool, as_json: bool) -> None:
-    """Goes on with a sweep whose controller is gone: adopts the trials that still run, and loses nothing."""
+def resume(sweep: str | None, trials: int | None, failed: bool, detach: bool, plain: bool, as_json: bool) -> None:
+    """Goes on with a sweep: paused, ended with more to do, or without its controller.
+
+    Trials that still run are adopted, and nothing that they said is lost.
+    """
     from sweep.cli.run import resume_sweep
 
-    sys.exit(resume_sweep(sweep, plain=plain, as_json=as_json))
+    sys.exit(resume_sweep(sweep, trials=trials, failed=failed, detach=detach, plain=plain, as_json=as_json))
+
+
+@cli.command()
+@_SWEEP
+@click.option("--trial", type=int, help="Ends this trial alone.")
+@click.option("--now", is_flag=True, help="Without the time for a last checkpoint.")
+@_AS_JSON
+def stop(sweep: str | None, trial: int | None, now: bool, as_json: bool) -> None:
+    """Ends a sweep and its trials: a window for a checkpoint, SIGTERM, SIGKILL, the whole tree."""
+    from sweep.cli import control
+
+    control.stop(sweep, trial, now=now, as_json=as_json)
+
+
+@cli.command()
+@_SWEEP
+@_AS_JSON
+def pause(sweep: str | None, as_json: bool) -> None:
+    """Starts no new trials until `sweep resume`; those that run go on."""
+    from sweep.cli import control
+
+    control.pause(sweep, as_json=as_json)
+
+
+@cli.command("set")
+@click.argument("sweep")
+@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
+@_AS_JSON
+def set_limits(sweep: str, settings: Sequence[str], as_json: bool) -> None:
+    """Changes limits of a running SWEEP: trials=100, slots=2 (0: no limit)."""
+    from sweep.cli import control
+    from sweep.config.reading import assignments
+
+    control.set_limits(sweep, assignments(settings), as_json=as_json)
+
+
+@cli.command()
+@click.argument("sweep")
+@click.argument("params", nargs=-1, required=True, metavar="NAME=VALUE...")
+@_AS_JSON
+def enqueue(sweep: str, params: Sequence[str], as_json: bool) -> None:
+    """A configuration of your own for SWEEP, next in line; what you leave out is sampled."""
+    from sweep.cli import control
+    from sweep.config.reading import assignments
+
+    control.enqueue(sweep, assignments(params), as_json=as_json)
+
+
+@cli.command()
+@_SWEEP
+@_PLAIN
+def attach(sweep: str | None, plain: bool) -> None:
+    """The live table of a running sweep; leaving it (Ctrl-C) stops nothing."""
+    from sweep.cli.follow import attach as follow
+
+    follow(sweep, plain=plain)
+
+
+@cli.command()
+@_SWEEP
+@click.argument("trial", type=int, required=False)
+@click.option("-f", "--follow", is_flag=True, help="Goes on as it grows, until the trial has ended.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("--attempt", type=click.IntRange(min=1), help="The newest if it is left out.")
+def logs(sweep: str | None, trial: int | None, follow: bool, lines: int | None, attempt: int | None) -> None:
+    """The output of TRIAL; of the controller if TRIAL is left out."""
+    from sweep.cli.follow import logs as show
+
+    sweep, trial = _sweep_and_trial(sweep, trial)
+    show(sweep, trial, attempt=attempt, follow=follow, lines=lines)
+
+
+@cli.command()
+@_SWEEP
+@click.argument("trial", type=int, required=False)
+@_AS_JSON
+def why(sweep: str | None, trial: int | None, as_json: bool) -> None:
+    """Why TRIAL waits, was pruned, killed or retried: its events, in words."""
+    from sweep.cli.why import why as tell
+
+    sweep, trial = _sweep_and_trial(sweep, trial)
+    if trial is None:
+        raise click.UsageError("which trial? such as: sweep why 3, sweep why ocr-rec 3")
+    tell(sweep, trial, as_json=as_json)
 
 
 @cli.command()
@@ -127,6 +228,13 @@ def ui(sweep: str | None, port: int) -> None:
     from sweep.cli.show import open_ui
 
     open_ui(sweep, port)
+
+
+def _sweep_and_trial(sweep: str | None, trial: int | None) -> tuple[str | None, int | None]:
+    """A lone number is a trial of the newest sweep."""
+    if trial is None and sweep is not None and sweep.isdigit():
+        return None, int(sweep)
+    return sweep, trial
 
 
 def _overrides(settings: Sequence[str], short: dict[str, Any]) -> dict[str, Any]:

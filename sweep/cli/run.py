@@ -13,13 +13,17 @@ from typing import Any
 
 from rich.console import Console
 
-from sweep import rundir, session
+from sweep import journal, rundir, session
+from sweep.cli.control import failed_again, order
+from sweep.cli.detached import start
 from sweep.cli.document import sweep_document
 from sweep.cli.live import LiveTable, can_draw
 from sweep.cli.plain import PlainLines
 from sweep.cli.summary import print_summary
 from sweep.config.load import load
 from sweep.config.preflight import preflight
+from sweep.core.events import LimitsSet, ResumeAsked, to_json
+from sweep.core.model import SweepState
 from sweep.errors import ConfigError
 from sweep.ports import View
 from sweep.session import Session
@@ -27,23 +31,51 @@ from sweep.session import Session
 CATCH_UP = 60.0  # seconds that the end of a sweep waits for MLflow
 
 
-def run_file(space: Path, overrides: Mapping[str, Any], *, plain: bool, as_json: bool) -> int:
-    """Runs a file to its end; returns the exit code. Raises SweepError."""
+def run_file(space: Path, overrides: Mapping[str, Any], *, detach: bool, plain: bool, as_json: bool) -> int:
+    """Runs a file to its end, or in the background; returns the exit code. Raises SweepError."""
     project = Path.cwd()
     config, warnings = load(space, overrides)
     if problems := preflight(config, project):
         raise ConfigError("\n".join(problems), where=str(space))
+    session.check(config, str(space))
     screen = _Screen(plain=plain, as_json=as_json)
     for warning in warnings:
         screen.say(f"warning: {warning}")
+    if detach:
+        return _detach({"space": str(space), "overrides": dict(overrides)}, as_json)
     return screen.drive(session.begin(config, space.read_bytes(), project, os.environ, screen.view))
 
 
-def resume_sweep(wanted: str | None, *, plain: bool, as_json: bool) -> int:
-    """Takes a sweep over and runs it to its end; returns the exit code. Raises SweepError."""
+def resume_sweep(
+    wanted: str | None, *, trials: int | None, failed: bool, detach: bool, plain: bool, as_json: bool
+) -> int:
+    """Takes a sweep over and runs it to its end; returns the exit code. Raises SweepError.
+
+    One that is driven by somebody is told to go on, if it was paused or is to have new limits.
+    """
     directory = rundir.find(Path.cwd(), wanted)
+    sweep = journal.replay(directory.journal)[0]
+    events = failed_again(sweep) if failed else []
+    if trials is not None:
+        events.append(LimitsSet(0.0, trials=trials))
+    if sweep.state is SweepState.PAUSED or (events and sweep.state.ended) or sweep.state is SweepState.DRAINING:
+        events.append(ResumeAsked(0.0))
+    if events and rundir.locked(directory.controller_lock):
+        for event in events:
+            order(directory, event)
+        print(f"{sweep.id} goes on")
+        return 0
+    if detach:
+        task = {"directory": str(directory.path), "events": [to_json(event) for event in events]}
+        return _detach(task, as_json)
     screen = _Screen(plain=plain, as_json=as_json)
-    return screen.drive(session.resume(directory, os.environ, screen.view))
+    return screen.drive(session.resume(directory, os.environ, screen.view, events))
+
+
+def _detach(task: dict[str, Any], as_json: bool) -> int:
+    said = start(task)
+    print(json.dumps(said) if as_json else f"{said['id']}  in {said['directory']}")
+    return 0
 
 
 class _Console(Console):

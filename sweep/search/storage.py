@@ -20,8 +20,8 @@ class OwnJournal(JournalFileBackend):  # type: ignore[misc]
     """Optuna's journal file with one writer: no lock, no sync to disk, and no reading back of what was written.
 
     The file's format is Optuna's, so that others read it while we write. What a machine's crash loses of it is put
-    back from the sweep's own journal, which is synced. What cannot be written (a full disk) waits for the next line,
-    from the byte where it stopped: the study in memory is right all the time.
+    back from the sweep's own journal, which is synced. What cannot be written (a full disk) waits for the next
+    line, from the byte where it stopped: the study in memory is right all the time.
     """
 
     def __init__(self, path: Path) -> None:

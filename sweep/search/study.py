@@ -71,8 +71,8 @@ class OptunaSearch:
         seed = self._config.seed
         if seed is not None and sampled:  # the same stream of chance again would repeat configurations
             seed += sampled
-        if self._config.sampler and "qmc" in self._config.sampler.name.lower():
-            seed = self._config.seed  # its seed names the sequence; where it stands in it is in the study
+        if self._config.sampler and self._config.sampler.name.lower().startswith(("qmc", "grid")):
+            seed = self._config.seed  # it names the whole sequence; where that stands is in the study
         sampler, pruner = build_sampler(self._config, seed), build_pruner(self._config)
         try:
             place = storage if self._backend is None else optuna.storages.JournalStorage(self._backend)
@@ -95,26 +95,39 @@ class OptunaSearch:
             if number not in known and not self._shared:
                 self._study.add_trial(self._rebuilt(ours.params))
             theirs = known.get(number)
+            if theirs is not None and not theirs.state.is_finished():
+                self._fill_in(theirs, ours.params)
             if ours.state.terminal and (theirs is None or not theirs.state.is_finished()):
                 self._tell(e.Tell(number, ours.state, ours.values, ours.outcome))
         for number, theirs in sorted(known.items()):
             if number in sweep.trials or theirs.state.is_finished() or not self._ours(theirs):
                 continue
-            if theirs.state is OptunaState.RUNNING:
+            params = self._complete(theirs.params)
+            if theirs.state is OptunaState.RUNNING and self._is_whole(params):
                 origin = "enqueued" if _WISHED in theirs.user_attrs else "sampler"
-                missed.append({"number": number, "params": self._complete(theirs.params), "origin": origin})
-            else:  # waiting in Optuna's queue: the machine asks for it again
-                self._study.tell(number, state=OptunaState.FAIL)
+                missed.append({"number": number, "params": params, "origin": origin})
+            else:  # in Optuna's queue, or half sampled: the machine asks for another
+                storage = self._study._storage  # tell() would not take one that is WAITING
+                storage.set_trial_state_values(theirs._trial_id, OptunaState.FAIL)
         return missed
 
     def _ours(self, trial: optuna.trial.FrozenTrial) -> bool:
         return not self._shared or trial.user_attrs.get(_OWNER) == self._id
 
+    def _fill_in(self, theirs: optuna.trial.FrozenTrial, params: Mapping[str, Any]) -> None:
+        """What a crash of the machine cut off behind the creation of a trial."""
+        storage = self._study._storage
+        if theirs.state is OptunaState.WAITING:
+            storage.set_trial_state_values(theirs._trial_id, OptunaState.RUNNING)
+        for name, value in sampled(self._config, params).items():
+            if name not in theirs.params:
+                kind = distribution(self._config.space[name])  # type: ignore[arg-type]
+                storage.set_trial_param(theirs._trial_id, name, kind.to_internal_repr(value), kind)
+
     def _rebuilt(self, params: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
-        space = self._config.space
-        sampled = {k: v for k, v in params.items() if k in space and not isinstance(space[k], Constant)}
-        kinds = {k: distribution(space[k]) for k in sampled}  # type: ignore[arg-type]
-        return optuna.trial.create_trial(state=OptunaState.RUNNING, params=sampled, distributions=kinds)
+        chosen = sampled(self._config, params)
+        kinds = {name: distribution(self._config.space[name]) for name in chosen}  # type: ignore[arg-type]
+        return optuna.trial.create_trial(state=OptunaState.RUNNING, params=chosen, distributions=kinds)
 
     def _complete(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
         """Sampled parameters with the constants whose conditions hold."""
@@ -124,6 +137,9 @@ class OptunaSearch:
             if isinstance(parameter, Constant) and is_active(parameter, chosen):
                 chosen[name] = parameter.value
         return {name: chosen[name] for name in self._config.space if name in chosen}
+
+    def _is_whole(self, params: Mapping[str, Any]) -> bool:
+        return all(name in params or not is_active(one, params) for name, one in self._config.space.items())
 
     # -- orders, from the controller's thread
 

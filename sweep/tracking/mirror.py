@@ -193,16 +193,21 @@ def _common_tags(opened: e.SweepOpened, uid: str) -> dict[str, str]:
     config = opened.config
     wanted = Names()
     more = {wanted[key]: tag(value) for key, value in config["mlflow"]["tags"].items()}
-    source = config.get("objective") or " ".join(config.get("command") or [])
     return {
         **more,
         "sweep.id": opened.id,
         "sweep.uid": uid,
         "sweep.name": str(config.get("name") or opened.id),
         "mlflow.user": _user(),
-        "mlflow.source.name": tag(source),
+        "mlflow.source.name": tag(_source(config)),
         "mlflow.source.type": "LOCAL",
     }
+
+
+def _source(config: dict[str, Any]) -> str:
+    """The script, as far as the command tells; the UI shows the end of its path."""
+    words: list[str] = config.get("command") or [str(config.get("objective"))]
+    return next((word for word in words if word.endswith((".py", ".sh"))), words[0])
 
 
 def _user() -> str:

@@ -37,6 +37,7 @@ gc.collect()
 gc.freeze()  # the import heap is large and never garbage; a full collection over it costs 0.1 s
 
 UPLOAD_TIMEOUT = "600"  # seconds without an answer; a server may take long over a large file
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the UI shows it with
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
 _NOW_NOT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 _KEYS = {"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"}
@@ -199,7 +200,7 @@ class Store:
                 pass
 
     def _connected(self, connection: Any, _record: Any) -> None:
-        """In WAL mode a commit need not reach the platter: after a machine's crash all is sent again (memory.py)."""
+        """In WAL mode a commit need not reach the platter: after a crash of the machine all is sent again."""
         self._connections.append(connection)
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             connection.execute("PRAGMA synchronous=NORMAL")
@@ -213,7 +214,7 @@ class Store:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self._client.create_experiment(name))
+                return str(self._client.create_experiment(name, tags=KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from sweep.tracking.uri import is_remote
+from sweep.tracking.uri import is_remote, redacted
 
 HOST = "127.0.0.1"
 
@@ -32,8 +32,9 @@ def ui_command(uri: str, project: Path, port: int) -> tuple[list[str], dict[str,
 
 
 def ui_url(uri: str, argv: list[str]) -> str:
-    """The page to open for what `ui_command` returned."""
-    return f"http://{HOST}:{argv[-1]}" if argv else uri
+    """The page to open for what `ui_command` returned. Without its ending MLflow opens the face for agents."""
+    base = f"http://{HOST}:{argv[-1]}" if argv else redacted(uri).rstrip("/")
+    return f"{base}/#/experiments?workflowType=machine_learning"
 
 
 def _free(wanted: int) -> int:

@@ -79,9 +79,7 @@ def test_each_run_holds_its_trial(swept: dict[str, Any], runs: dict[str, Any]) -
         assert [(point.step, point.value) for point in history] == [
             (line["step"], line["metrics"]["val_acc"]) for line in said
         ]
-        assert all(
-            abs(point.timestamp - line["at"] * 1000) < 2 for point, line in zip(history, said, strict=True)
-        )
+        assert all(abs(point.timestamp - line["at"] * 1000) < 2 for point, line in zip(history, said, strict=True))
 
 
 def reports(trial: dict[str, Any]) -> list[dict[str, Any]]:

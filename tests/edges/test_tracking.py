@@ -76,7 +76,7 @@ def test_a_whole_sweep_is_in_mlflow(tmp_path: Path) -> None:
     assert first["tags"]["sweep.value"] == "0.9"
     assert first["tags"]["sweep.slot"] == "cpu-0"
     assert first["tags"]["mlflow.source.git.commit"] == first["tags"]["sweep.git_commit"] == "c0ffee"
-    assert first["tags"]["mlflow.source.name"] == "python train.py --lr {lr}"
+    assert first["tags"]["mlflow.source.name"] == "train.py"
     assert first["artifacts"] == ["output/attempt-1.log"]
     assert told["digits-1/1"]["tags"]["sweep.state"] == "PRUNED"
     assert told["digits-1/1"]["tags"]["sweep.why"] == "pruned at step 0"

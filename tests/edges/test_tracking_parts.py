@@ -94,9 +94,9 @@ def test_ui_command_takes_a_free_port_and_hides_the_address(tmp_path: Path) -> N
         argv, env = ui_command(uri, tmp_path, port)
     assert argv[-2] == "--port" and argv[-1] != str(port)
     assert "secret" not in " ".join(argv) and env["MLFLOW_BACKEND_STORE_URI"] == uri
-    assert ui_url(uri, argv) == f"http://127.0.0.1:{argv[-1]}"
+    assert ui_url(uri, argv).startswith(f"http://127.0.0.1:{argv[-1]}/#/experiments")
     assert ui_command("http://host:5000", tmp_path, 5000) == ([], {})
-    assert ui_url("http://host:5000", []) == "http://host:5000"
+    assert ui_url("http://me:pw@host:5000", []).startswith("http://***@host:5000/#/experiments")
 
 
 # ---- a new database

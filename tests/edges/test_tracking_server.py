@@ -103,7 +103,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     argv, env = ui_command(tracking_uri({}, project, {}), project, 0)
     log = (project / "log").open("wb")
     process = subprocess.Popen(argv, cwd=project, env=env, stdout=log, stderr=log, start_new_session=True)
-    url = ui_url("", argv)
+    url, _, _ = ui_url("", argv).partition("/#")
     deadline = time.monotonic() + 90
     while True:
         try:

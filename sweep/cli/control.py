@@ -1,0 +1,156 @@
+"""Commands that change a sweep from another terminal: by an order to its controller, or by taking it over."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweep import journal, orders, rundir
+from sweep.config.checks import params_problems
+from sweep.config.model import SweepConfig
+from sweep.core import events as e
+from sweep.core.model import Sweep, TrialState
+from sweep.errors import BusyError, NotFoundError, SweepError, UsageError
+from sweep.rundir import SweepDir
+
+ANSWER = 10.0  # seconds that a controller may take to answer
+POLL = 0.1
+
+
+def stop(wanted: str | None, trial: int | None, *, now: bool, as_json: bool) -> None:
+    """Ends a sweep, or one trial of it, and waits until its processes are gone."""
+    sweep, directory = _find(wanted, running=True)
+    if trial is not None and trial not in sweep.trials:
+        raise NotFoundError(f"{sweep.id} has no trial {trial}", hint=f"`sweep status {sweep.id}` lists them")
+    event = e.StopAsked(0.0, trial, now)
+    if not order(directory, event):
+        _drive(directory, event, until=lambda state: _is_over(state, trial))
+    while not _is_over(journal.replay(directory.journal)[0], trial):
+        time.sleep(POLL)
+    _say(directory, as_json, "stopped" if trial is None else f"trial {trial} stopped")
+
+
+def pause(wanted: str | None, *, as_json: bool) -> None:
+    _change(wanted, e.PauseAsked(0.0), "paused: running trials go on, no new ones start", as_json)
+
+
+def set_limits(wanted: str, settings: Mapping[str, Any], *, as_json: bool) -> None:
+    """`trials` and `slots` of a sweep; 0 slots means no limit."""
+    odd = [f"{key}={value}" for key, value in settings.items() if not _is_limit(key, value)]
+    if odd or not settings:
+        raise UsageError(
+            f"{', '.join(odd) or 'nothing'} cannot be set",
+            hint="what can be: trials=100 and slots=2 (0: no limit)",
+        )
+    told = ", ".join(f"{key}={value}" for key, value in settings.items())
+    _change(wanted, e.LimitsSet(0.0, settings.get("trials"), settings.get("slots")), told, as_json)
+
+
+def _is_limit(key: str, value: Any) -> bool:
+    least = {"trials": 1, "slots": 0}.get(key)
+    return least is not None and isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def enqueue(wanted: str, params: Mapping[str, Any], *, as_json: bool) -> None:
+    """A configuration of the user's own, next in line."""
+    sweep, _ = _find(wanted)
+    config = SweepConfig.model_validate(sweep.config)
+    problems = [
+        f"{'.'.join(map(str, problem.path))}: {problem.message}"
+        for problem in params_problems(config.space, params)
+    ]
+    if problems or not params:
+        raise UsageError("\n".join(problems) or "no parameters", hint="such as: sweep enqueue SWEEP lr=0.01")
+    _change(wanted, e.Enqueued(0.0, dict(params)), "next in line", as_json)
+
+
+def _change(wanted: str | None, event: e.Event, told: str, as_json: bool) -> None:
+    sweep, directory = _find(wanted)
+    if sweep.state.ended:
+        hint = f"`sweep resume {sweep.id} --trials N` extends it"
+        raise UsageError(f"{sweep.id} has ended ({sweep.state.value})", hint=hint)
+    if not order(directory, event):
+        orders.give(directory, event)
+        told = f"its controller is gone: `sweep resume {sweep.id}` brings it back, and then this is done"
+    _say(directory, as_json, told)
+
+
+def order(directory: SweepDir, event: e.Event) -> bool:
+    """Has the living controller carry it out; False where none lives. Raises UsageError for a refusal."""
+    if not rundir.locked(directory.controller_lock):
+        return False
+    refusal = orders.answered(orders.give(directory, event), ANSWER)
+    if refusal is None:
+        raise BusyError(
+            f"the controller of {directory.id} does not answer", hint=f"see {directory.controller_log}"
+        )
+    if refusal:
+        raise UsageError(refusal)
+    return True
+
+
+def _drive(directory: SweepDir, event: e.Event, until: Callable[[Sweep], bool]) -> None:
+    """Takes a sweep without a controller over for as long as the event needs."""
+    from sweep import session
+
+    taken = session.resume(directory, os.environ, events=[event])
+    taken.controller.look_on(_Until(until, taken.controller.leave))
+    try:
+        taken.run()
+    finally:
+        taken.close()
+
+
+class _Until:
+    """A `ports.View` that ends the drive once what it was for is done."""
+
+    def __init__(self, done: Callable[[Sweep], bool], leave: Callable[[], None]) -> None:
+        self._done = done
+        self._leave = leave
+
+    def saw(self, event: e.Event, sweep: Sweep) -> None:
+        pass
+
+    def picture(self, sweep: Sweep, now: float, notices: Sequence[str]) -> None:
+        if self._done(sweep):
+            self._leave()
+
+
+def _is_over(sweep: Sweep, trial: int | None) -> bool:
+    return sweep.state.ended or (trial is not None and sweep.trials[trial].state.terminal)
+
+
+def _find(wanted: str | None, *, running: bool = False) -> tuple[Sweep, SweepDir]:
+    directory = rundir.find(Path.cwd(), wanted)
+    sweep = journal.replay(directory.journal)[0]
+    if running and sweep.state.ended:
+        raise UsageError(f"{sweep.id} has ended already ({sweep.state.value})")
+    return sweep, directory
+
+
+def _say(directory: SweepDir, as_json: bool, told: str) -> None:
+    if not as_json:
+        click.echo(f"{directory.id}: {told}")
+        return
+    from sweep.cli.document import sweep_document
+
+    sweep = journal.replay(directory.journal)[0]
+    alive = rundir.locked(directory.controller_lock)
+    click.echo(json.dumps(sweep_document(sweep, directory, controller_alive=alive)))
+
+
+def failed_again(sweep: Sweep) -> list[e.Event]:
+    """What `sweep resume --failed` orders: every FAIL trial's configuration once more, as a trial of its own."""
+    failed = [trial for trial in sweep.trials.values() if trial.state is TrialState.FAIL]
+    if not failed:
+        raise SweepError(f"{sweep.id} has no failed trial")
+    events: list[e.Event] = [e.Enqueued(0.0, dict(trial.params)) for trial in failed]
+    if sweep.rules.trials is not None:
+        events.append(e.LimitsSet(0.0, trials=max(sweep.rules.trials, len(sweep.trials)) + len(failed)))
+    return events

@@ -1,0 +1,115 @@
+"""Commands that watch: the table of a sweep that somebody else drives, and logs as they grow."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+
+from sweep import journal, rundir
+from sweep.cli.live import LiveTable, can_draw
+from sweep.cli.plain import PlainLines
+from sweep.cli.summary import print_summary
+from sweep.core.events import SweepOpened
+from sweep.core.machine import open_sweep, step
+from sweep.core.model import Sweep
+from sweep.errors import NotFoundError
+from sweep.ports import View
+from sweep.rundir import SweepDir
+from sweep.tracking.tail import Tail
+
+POLL = 0.1
+CHUNK = 1 << 16
+
+
+def attach(wanted: str | None, *, plain: bool) -> None:
+    """The live table until the sweep ends or its controller is gone; Ctrl-C only leaves."""
+    directory = rundir.find(Path.cwd(), wanted)
+    console = Console()
+    table = None if plain or not can_draw(console) else LiveTable(console, Path.cwd(), attached=True)
+    view: View = table or PlainLines(sys.stdout)
+    tail = Tail(directory.journal)
+    sweep = _opened(tail, directory)
+    try:
+        with table or nullcontext():
+            while not sweep.state.ended and rundir.locked(directory.controller_lock):
+                view.picture(sweep, time.time(), ())
+                time.sleep(POLL)
+                for event, _ in tail.read():
+                    step(sweep, event)
+                    view.saw(event, sweep)
+    except KeyboardInterrupt:
+        print(f"{sweep.id} goes on; `sweep attach {sweep.id}` comes back to it")
+        return
+    if sweep.state.ended:
+        print_summary(console, sweep, directory)
+    else:
+        print(f"{sweep.id} has no controller; `sweep resume {sweep.id}` goes on with it")
+
+
+def _opened(tail: Tail, directory: SweepDir) -> Sweep:
+    """The state that the journal tells so far, without a word of it."""
+    sweep: Sweep | None = None
+    while events := list(tail.read()):
+        for event, _ in events:
+            if isinstance(event, SweepOpened):
+                sweep = open_sweep(event)
+            elif sweep is not None:
+                step(sweep, event)
+    return sweep or journal.replay(directory.journal)[0]  # which says what is wrong
+
+
+def logs(wanted: str | None, trial: int | None, *, attempt: int | None, follow: bool, lines: int | None) -> None:
+    """The output of a trial, or of the controller; `follow` until that has ended."""
+    directory = rundir.find(Path.cwd(), wanted)
+    if trial is None:
+        _show(directory.controller_log, lines, follow, lambda: rundir.locked(directory.controller_lock))
+        return
+    number = attempt or _newest(directory, trial)
+    paths = directory.attempt(trial, number)
+    if not paths.path.is_dir():
+        raise NotFoundError(f"trial {trial} of {directory.id} has no attempt {number}")
+    _show(paths.output, lines, follow, lambda: not paths.exit.exists() and _runs(directory, trial, number))
+
+
+def _newest(directory: SweepDir, trial: int) -> int:
+    folder = directory.trials / str(trial)
+    attempts = [int(path.name) for path in folder.glob("[0-9]*")] if folder.is_dir() else []
+    if not attempts:
+        raise NotFoundError(
+            f"trial {trial} of {directory.id} has not run", hint=f"`sweep status {directory.id}` lists its trials"
+        )
+    return max(attempts)
+
+
+def _runs(directory: SweepDir, trial: int, attempt: int) -> bool:
+    sweep = journal.replay(directory.journal)[0]
+    live = sweep.trials[trial].attempt if trial in sweep.trials else None
+    return live is not None and live.number == attempt
+
+
+def _show(path: Path, lines: int | None, follow: bool, grows: Callable[[], bool]) -> None:
+    out = sys.stdout.buffer
+    try:
+        with path.open("rb") as file:
+            if lines is not None:
+                for line in deque(file, maxlen=lines):
+                    out.write(line)
+            while True:
+                last = not (follow and grows())
+                while chunk := file.read(CHUNK):
+                    out.write(chunk)
+                out.flush()
+                if last:
+                    return
+                time.sleep(POLL)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no {path}") from None
+    except KeyboardInterrupt:
+        os._exit(130)

@@ -1,0 +1,460 @@
+"""Optuna behind its port: every sampler and pruner by name, orders in, events out, and a study that is mended."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from sweep.config.model import SweepConfig
+from sweep.core import events as e
+from sweep.core.machine import open_sweep, step
+from sweep.core.model import Outcome, Sweep, TrialState
+from sweep.errors import ConfigError, StorageError
+from sweep.search import OptunaSearch, build_pruner, build_sampler, preview
+from sweep.session import rules
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+SPACE = {
+    "x": {"type": "float", "low": 0.0, "high": 1.0},
+    "n": {"type": "int", "low": 1, "high": 64, "log": True},
+    "kind": ["a", "b", "c"],
+    "fixed": 7,
+}
+CONDITIONAL = {**SPACE, "deep": {"type": "int", "low": 0, "high": 9, "when": {"kind": ["a", "b"]}}}
+COUNTABLE = {"n": {"type": "int", "low": 1, "high": 3}, "kind": ["a", "b"], "fixed": 7}
+SAMPLERS = sorted(name for name in dir(optuna.samplers) if name.endswith("Sampler") and "Base" not in name)
+PRUNERS = sorted(name for name in dir(optuna.pruners) if name.endswith("Pruner") and "Base" not in name)
+NEEDED: dict[str, dict[str, Any]] = {  # arguments that Optuna gives no default
+    "PartialFixedSampler": {"fixed_params": {"x": 0.5}, "base_sampler": "random"},
+    "PatientPruner": {"wrapped_pruner": {"name": "median", "n_startup_trials": 1}, "patience": 1},
+    "PercentilePruner": {"percentile": 25.0, "n_startup_trials": 1},
+    "ThresholdPruner": {"upper": 10},
+    "WilcoxonPruner": {"n_startup_steps": 1},
+}
+
+
+def config(**keys: Any) -> SweepConfig:
+    whole = {"name": "s", "command": "true", "metric": "acc", "direction": "maximize", "space": SPACE, "trials": 9}
+    return SweepConfig.model_validate({**whole, **keys})
+
+
+class Bench:
+    """Plays the controller and the machine for one search."""
+
+    def __init__(self, config: SweepConfig, storage: Path | str, sweep: Sweep | None = None) -> None:
+        opened = e.SweepOpened(0.0, "s-1", rules(config), config.model_dump(mode="json"))
+        self.sweep = sweep or open_sweep(opened)
+        self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
+        self.search = OptunaSearch(config, self.sweep, storage, self._inbox.put, lambda: 1.0)
+        self.missed = self.search.reconcile(self.sweep)
+        step(self.sweep, e.ControllerStarted(1.0, 1, 1, "boot", sampled=self.missed))
+        self.search.start()
+
+    def ask(self) -> e.Event:
+        self.search.ask()
+        return self.event()
+
+    def event(self) -> e.Event:
+        return self._inbox.get(timeout=30)
+
+    def sample(self) -> e.TrialSampled:
+        event = self.ask()
+        assert isinstance(event, e.TrialSampled), event
+        self.sweep.asking += 1
+        step(self.sweep, event)
+        return event
+
+    def judge(self, trial: int, *values: float) -> None:
+        for at, value in enumerate(values):
+            self.search.judge(e.Judge(trial, 1, at, value))
+
+    def tell(self, trial: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
+        values = None if value is None else (value,)
+        self.sweep.trials[trial].state, self.sweep.trials[trial].values = state, values
+        self.search.tell(e.Tell(trial, state, values, Outcome.COMPLETED))
+
+    def close(self) -> None:
+        self.search.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Bench]]:
+    """Opens searches on one study in a file; none of them may have logged an error."""
+    opened: list[Bench] = []
+
+    def open_bench(sweep: Sweep | None = None, storage: Path | str | None = None, **keys: Any) -> Bench:
+        opened.append(Bench(config(**keys), storage or tmp_path / "study.log", sweep))
+        return opened[-1]
+
+    yield open_bench
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def study(path: Path) -> optuna.Study:
+    """As anybody's Optuna reads it."""
+    return optuna.load_study(study_name="s-1", storage=JournalStorage(JournalFileBackend(str(path))))
+
+
+def value(params: dict[str, Any]) -> float:
+    return float(params["x"]) + int(params["n"]) / 64
+
+
+# ---- samplers and pruners by name ----------------------------------------------------------------------------
+
+
+def named(name: str) -> Any:
+    return {"name": name, **NEEDED[name]} if name in NEEDED else name
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_samples_by_its_name(name: str, tmp_path: Path, bench: Any) -> None:
+    if name == "GPSampler" and find_spec("torch") is None:
+        with pytest.raises(ConfigError, match=r"sampler: GPSampler needs torch\n +pip install torch"):
+            bench(sampler=name, seed=1)
+        return
+    countable = name in ("GridSampler", "BruteForceSampler")
+    here = bench(sampler=named(name), seed=1, space=COUNTABLE if countable else SPACE)
+    found = []
+    for number in range(4):
+        sampled = here.sample()
+        assert sampled.number == number and sampled.origin == "sampler" and sampled.params["fixed"] == 7
+        assert list(sampled.params) == list(COUNTABLE if countable else SPACE)
+        found.append(sampled.params)
+        here.judge(number, 0.1, 0.2)
+        here.tell(number, value({"x": 0, **sampled.params}))
+    here.close()
+    assert len({json.dumps(one) for one in found}) == 4
+    theirs = study(tmp_path / "study.log").trials
+    assert [{**trial.params, "fixed": 7} for trial in theirs] == found
+    assert [trial.values for trial in theirs] == [[value({"x": 0, **params})] for params in found]
+    assert all(trial.intermediate_values == {0: 0.1, 1: 0.2} for trial in theirs)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_pruner_judges_by_its_name(name: str, bench: Any) -> None:
+    here = bench(pruner=named(name), seed=1)
+    for number in range(4):
+        here.judge(here.sample().number, *(0.1 * number + at for at in range(5)))
+        here.tell(number, 4.0 + number)
+    bad = here.sample().number
+    here.judge(bad, *(-1.0 * at for at in range(4)), 99.0)  # losing, and above the threshold in the end
+    here.tell(bad, None, TrialState.PRUNED)
+    here.close()
+    advised = []
+    while not here._inbox.empty():
+        advised.append(here._inbox.get())
+    assert all(isinstance(one, e.PruneAdvised) for one in advised)
+    if name in ("MedianPruner", "HyperbandPruner", "NopPruner", "WilcoxonPruner"):
+        return  # those need more trials than this, or never prune
+    assert any(one.trial == bad for one in advised)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"sampler": "tpe"},
+        {"sampler": "TPESampler"},
+        {"sampler": {"name": "TPE", "n_startup_trials": 1, "multivariate": True}},
+        {"sampler": {"name": "nsga-ii", "population_size": 4, "crossover": "sbx"}},
+        {"sampler": {"name": "nsgaii", "crossover": {"name": "undx", "sigma_xi": 0.4}}},
+        {"sampler": {"name": "cmaes", "independent_sampler": {"name": "qmc", "qmc_type": "halton"}}},
+        {"sampler": {"name": "partial-fixed", "fixed_params": {"n": 3}, "base_sampler": {"name": "cma_es"}}},
+        {"pruner": {"name": "patient", "wrapped_pruner": {"name": "successive-halving"}, "patience": 2}},
+        {"pruner": {"name": "patient", "wrapped_pruner": "median", "patience": 2}},
+    ],
+    ids=str,
+)
+def test_names_may_be_spelled_and_nested(keys: dict[str, Any], bench: Any) -> None:
+    here = bench(**keys, space={**SPACE, "kind": "a"})
+    for _ in range(3):
+        sampled = here.sample()
+        here.judge(sampled.number, 1, 2)
+        here.tell(sampled.number, 2)
+    here.close()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"sampler": "tpee"}, r"sampler: Optuna has no sampler 'tpee'\n.*tpe"),
+        ({"sampler": "base"}, "sampler: Optuna has no sampler 'base'"),
+        ({"pruner": "hiperband"}, r"pruner: Optuna has no pruner 'hiperband'\n.*hyperband"),
+        (
+            {"sampler": {"name": "tpe", "n_startup": 5}},
+            r"sampler.n_startup: .*no such argument\n.*n_startup_trials",
+        ),
+        ({"pruner": {"name": "median", "warmup": 5}}, r"pruner.warmup: MedianPruner has no such argument"),
+        ({"sampler": {"name": "tpe", "gamma": "half"}}, r"sampler.gamma: takes a Python function"),
+        ({"pruner": {"name": "median", "n_startup_trials": -1}}, r"pruner: MedianPruner: .*negative"),
+        ({"pruner": {"name": "percentile"}}, r"pruner: PercentilePruner: .*percentile"),
+        ({"sampler": {"name": "cmaes", "independent_sampler": "tpo"}}, r"independent_sampler: .*'tpo'\n.*tpe"),
+        (
+            {"pruner": {"name": "patient", "patience": 1, "wrapped_pruner": {"name": "x"}}},
+            r"wrapped_pruner: .*'x'",
+        ),
+        ({"sampler": "grid", "space": CONDITIONAL}, r"a grid cannot hold conditional.*\n.*bruteforce"),
+        ({"sampler": "grid"}, r"space.x: has infinitely many values"),
+        ({"sampler": "bruteforce"}, r"space.x: has infinitely many values"),
+    ],
+    ids=str,
+)
+def test_a_wrong_name_or_argument_is_a_named_mistake(keys: dict[str, Any], said: str) -> None:
+    mistaken = config(**keys)
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        build_sampler(mistaken, None)
+        build_pruner(mistaken)
+
+
+# ---- what is sampled -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc", "cmaes", "nsgaii"])
+def test_a_seed_gives_the_same_sequence_again(name: str, tmp_path: Path, bench: Any) -> None:
+    def sequence(path: str) -> list[dict[str, Any]]:
+        here = bench(storage=tmp_path / path, sampler=name, seed=3, space=CONDITIONAL)
+        found = []
+        for _ in range(14):  # TPE begins to think after ten
+            sampled = here.sample()
+            found.append(sampled.params)
+            here.judge(sampled.number, 0.5)
+            here.tell(sampled.number, value(sampled.params))
+        here.close()
+        return found
+
+    first = sequence("one.log")
+    assert sequence("other.log") == first
+    assert all(("deep" in params) == (params["kind"] != "c") for params in first)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc", "cmaes"])
+def test_a_resume_in_the_middle_repeats_nothing(name: str, bench: Any) -> None:
+    def some(here: Bench) -> list[str]:
+        found = []
+        for _ in range(5):
+            sampled = here.sample()
+            here.tell(sampled.number, value(sampled.params))
+            found.append(json.dumps(sampled.params))
+        here.close()
+        return found
+
+    first = bench(sampler=name, seed=3)
+    before = some(first)
+    after = some(bench(sweep=first.sweep, sampler=name, seed=3))
+    assert len({*before, *after}) == 10
+
+
+def drain(here: Bench) -> tuple[list[dict[str, Any]], e.SamplerExhausted]:
+    found = []
+    for _ in range(50):
+        event = here.ask()
+        if isinstance(event, e.SamplerExhausted):
+            return found, event
+        assert isinstance(event, e.TrialSampled)
+        here.sweep.asking += 1
+        step(here.sweep, event)
+        here.tell(event.number, 1.0)
+        found.append(event.params)
+    pytest.fail("it samples without end")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space", "count"),
+    [("grid", COUNTABLE, 6), ("bruteforce", COUNTABLE, 6), ("bruteforce", {**COUNTABLE, "deep": {
+        "type": "int", "low": 0, "high": 3, "when": {"kind": "a"}}}, 15)],
+)  # fmt: skip
+def test_an_exhaustive_sampler_ends_by_itself(sampler: str, space: Any, count: int, bench: Any) -> None:
+    here = bench(sampler=sampler, space=space, trials=99)
+    found, end = drain(here)
+    here.close()
+    assert len(found) == count == len({json.dumps(one, sort_keys=True) for one in found})
+    assert not end.failed and end.why == f"all {count} configurations of the space have been sampled"
+
+
+def test_an_exhaustive_sampler_goes_on_where_it_was(bench: Any) -> None:
+    first = bench(sampler="grid", space=COUNTABLE, seed=1)
+    before = [first.sample().params for _ in range(4)]
+    first.tell(0, 1.0)
+    first.close()
+    second = bench(sweep=first.sweep, sampler="grid", space=COUNTABLE, seed=1)
+    after, _ = drain(second)
+    second.close()
+    assert len({json.dumps(one) for one in [*before, *after]}) == 6 == len(before) + len(after)
+
+
+def test_preview_shows_what_a_seeded_sweep_begins_with(bench: Any) -> None:
+    wish = {"x": 0.25, "n": 8, "kind": "b"}
+    keys = {"sampler": "random", "seed": 5, "enqueue": [wish]}
+    here = bench(**keys)
+    here.search.prefer(e.Prefer(wish))
+    found = [here.sample() for _ in range(3)]
+    here.close()
+    assert preview(config(**keys), 3) == [one.params for one in found]
+    assert found[0].params == {**wish, "fixed": 7}
+    assert [one.origin for one in found] == ["enqueued", "sampler", "sampler"]
+    assert len(preview(config(sampler="grid", space=COUNTABLE), 50)) == 6
+
+
+def test_a_wish_may_leave_parameters_to_the_sampler(bench: Any) -> None:
+    here = bench()
+    here.search.prefer(e.Prefer({"x": 0.25, "fixed": 7}))
+    params = here.sample().params
+    here.close()
+    assert params["x"] == 0.25 and params["n"] >= 1 and list(params) == list(SPACE)
+
+
+def test_the_best_of_two_objectives_and_a_trial_that_gave_up(tmp_path: Path, bench: Any) -> None:
+    here = bench(metric=["acc", "cost"], direction=["maximize", "minimize"], seed=1)
+    for number in range(3):
+        here.sample()
+        state = TrialState.PRUNED if number == 1 else TrialState.COMPLETE
+        here.search.tell(e.Tell(number, state, None if number == 1 else (1.0, 2.0)))
+    here.close()
+    theirs = study(tmp_path / "study.log").trials
+    assert [trial.state.name for trial in theirs] == ["COMPLETE", "FAIL", "COMPLETE"], "Optuna has no PRUNED there"
+
+
+def test_a_sampler_that_fails_says_so(bench: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    here = bench()
+    monkeypatch.setattr(optuna.samplers.TPESampler, "infer_relative_search_space", lambda *_: 1 / 0)
+    event = here.ask()
+    here.close()
+    assert isinstance(event, e.SamplerExhausted)
+    assert event.failed and event.why == "the sampler failed: division by zero"
+    caplog.clear()
+
+
+# ---- a study that lags behind the journal, or is ahead of it -------------------------------------------------
+
+
+def three(bench: Any, **keys: Any) -> Bench:
+    """Three trials: one complete, one pruned, one that runs."""
+    here = bench(seed=1, **keys)
+    for number in range(3):
+        here.sample()
+        here.judge(number, 0.5, 0.25)
+    here.tell(0, 0.25)
+    here.tell(1, None, TrialState.PRUNED)
+    here.close()
+    return here
+
+
+def test_what_the_study_lost_is_put_back(tmp_path: Path, bench: Any) -> None:
+    path = tmp_path / "study.log"
+    here = three(bench)
+    whole = study(path).trials
+    lines = path.read_bytes().splitlines(keepends=True)
+    for kept in range(2, len(lines)):
+        path.write_bytes(b"".join(lines[:kept]) + lines[kept][:9])  # as a crash of the machine may leave it
+        again = bench(sweep=here.sweep)
+        again.close()
+        assert again.missed == []
+        for theirs, before in zip(study(path).trials, whole, strict=True):
+            assert (theirs.number, theirs.params, theirs.state) == (before.number, before.params, before.state)
+            assert theirs.state.name != "COMPLETE" or theirs.values == before.values
+
+
+def test_a_study_that_is_gone_is_written_anew(tmp_path: Path, bench: Any) -> None:
+    here = three(bench)
+    (tmp_path / "study.log").unlink()
+    bench(sweep=here.sweep).close()
+    assert [trial.state.name for trial in study(tmp_path / "study.log").trials] == [
+        "COMPLETE",
+        "PRUNED",
+        "RUNNING",
+    ]
+
+
+def test_what_the_journal_missed_is_found(bench: Any) -> None:
+    here = three(bench)
+    one = bench(sweep=here.sweep)
+    lost = one.ask()
+    one.search.prefer(e.Prefer({"x": 0.5}))
+    wished = one.ask()
+    one.close()
+    assert isinstance(lost, e.TrialSampled) and isinstance(wished, e.TrialSampled)
+    again = bench(sweep=here.sweep)
+    again.close()
+    assert again.missed == [
+        {"number": 3, "params": lost.params, "origin": "sampler"},
+        {"number": 4, "params": wished.params, "origin": "enqueued"},
+    ]
+    assert list(again.sweep.trials) == [0, 1, 2, 3, 4]
+
+
+def test_a_wish_that_nobody_asked_for_is_given_up_and_made_again(tmp_path: Path, bench: Any) -> None:
+    here = three(bench)
+    one = bench(sweep=here.sweep)
+    one.search.prefer(e.Prefer({"x": 0.5}))
+    one.close()
+    assert study(tmp_path / "study.log").trials[3].state.name == "WAITING"
+    again = bench(sweep=here.sweep)
+    assert again.missed == [] and again.sample().number == 4
+    again.close()
+    assert study(tmp_path / "study.log").trials[3].state.name == "FAIL"
+
+
+def test_a_trial_that_was_only_half_sampled_in_a_shared_study_is_given_up(tmp_path: Path, bench: Any) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    here = three(bench, storage=url)
+    theirs = optuna.load_study(study_name="s", storage=url)
+    half = theirs.ask()
+    half.set_user_attr("sweep", "s-1")
+    half.suggest_float("x", 0.0, 1.0)
+    other = theirs.ask()  # somebody else's
+    again = bench(sweep=here.sweep, storage=url)
+    again.close()
+    assert again.missed == []
+    states = {trial.number: trial.state.name for trial in theirs.trials}
+    assert (states[half.number], states[other.number]) == ("FAIL", "RUNNING")
+
+
+# ---- storage that refuses ------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_tears_nothing_and_loses_nothing(
+    tmp_path: Path, bench: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    here = bench(seed=1)
+    here.sample()
+    real, room = os.write, [50]
+
+    def narrow(handle: int, data: Any) -> int:
+        if Path(f"/proc/self/fd/{handle}").readlink().name == "study.log":
+            if not room[0]:
+                raise OSError(28, "No space left on device")
+            data = bytes(data[: room[0]])
+            room[0] -= len(data)
+        return real(handle, data)
+
+    monkeypatch.setattr(os, "write", narrow)
+    here.judge(0, 0.5, 0.25)
+    here.tell(0, 0.25)
+    assert here.sample().number == 1
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == 1 and "No space left on device" in said[0]
+    room[0] = 1 << 20
+    here.judge(1, 1)
+    here.close()
+    assert here.sweep.trials[1].params == {**study(tmp_path / "study.log").trials[1].params, "fixed": 7}
+    assert [trial.intermediate_values for trial in study(tmp_path / "study.log").trials] == [
+        {0: 0.5, 1: 0.25},
+        {0: 1},
+    ]
+    caplog.clear()
+
+
+@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/x.db", "nonsense", "mysql+nodriver://host/x"])
+def test_a_storage_that_does_not_open_is_named(url: str, bench: Any) -> None:
+    with pytest.raises(StorageError, match=f"storage {re.escape(url)} does not open"):
+        bench(storage=url)
