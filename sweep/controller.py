@@ -340,6 +340,7 @@ class Controller:
         """Leases free slots for as many trials as could use one now."""
         wanted = self.sweep.demand()
         if not wanted or not self._has_room(now):
+            self._devices.rest()
             return
         taken = {self.sweep.trials[number].attempts[-1].slot for number in self.sweep.live}
         probing = now >= self._next_probe

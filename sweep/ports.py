@@ -125,6 +125,10 @@ class Devices(Protocol):
         """The lease's descriptor, or None while somebody else holds it or the device is in use."""
         ...
 
+    def rest(self) -> None:
+        """No slot is wanted for now: others who wait need not wait for this one."""
+        ...
+
     def measure(self) -> dict[str, dict[str, float]]:
         """device -> utilisation (0 to 1), memory_used and memory_total (bytes), power (W), temperature (C)."""
         ...

@@ -106,8 +106,7 @@ def _attempt_ended(sweep: Sweep, event: e.AttemptEnded) -> Effects:
     attempt.phase, attempt.ended, attempt.outcome, attempt.why = Phase.ENDED, event.at, outcome, why
     sweep.live.remove(trial.number)
     del sweep.held[attempt.slot]
-    going_on = sweep.state in (SweepState.RUNNING, SweepState.PAUSED)
-    if state is TrialState.FAIL and going_on and may_retry(trial, outcome, sweep.rules):
+    if state is TrialState.FAIL and may_retry(trial, outcome, sweep.rules):
         move(sweep, trial, TrialState.WAITING)
         trial.why = f"attempt {attempt.number} {outcome.value}: {why}; another follows"
         sweep.ready.appendleft(trial.number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,13 @@ from sweep.slots.choice import count, doubtful_numbers, named, there_are, visibl
 from sweep.slots.foreign import strangers
 from sweep.slots.leases import Leases, describe, lock_folder, user_name
 from sweep.slots.provider import Device, Provider, Reading
+from sweep.slots.turns import Turns
 
 if TYPE_CHECKING:
     from sweep.config import model as config
 
 FRESH = 0.3
+GLANCE = 0.05  # seconds that the line of those who wait is believed
 REFUSED = 2.0
 RETRY = 5.0
 # More memory than an idle GPU has in use, less than the smallest CUDA context takes.
@@ -50,6 +52,9 @@ class Pool:
         self.said = said
         self._provider = provider
         self._leases = leases
+        self._turns = Turns(leases.folder / "waiting")
+        self._line: Collection[str] = ()
+        self._asked = 0.0
         self._devices = {device.id: device for device in devices}
         self._reading = threading.Lock()  # `measure` is called from a thread of its own
         self._readings: dict[str, tuple[float, Reading]] = {}
@@ -80,6 +85,27 @@ class Pool:
 
     def acquire(self, slot: Slot, holder: Mapping[str, Any]) -> int | None:
         """See `ports.Devices`. `user`, `pid` and `since` are added to the holder's facts where it has none."""
+        if slot.id in self._longer_waiting():
+            self._turns.wait(one.id for one in self.slots)
+            return None
+        lease = self._acquire(slot, holder)
+        if lease is None:
+            self._turns.wait(one.id for one in self.slots)
+        else:
+            self._turns.leave()
+        return lease
+
+    def rest(self) -> None:
+        """No slot is wanted for now."""
+        self._turns.leave()
+
+    def _longer_waiting(self) -> Collection[str]:
+        now = time.monotonic()
+        if now - self._asked > GLANCE:
+            self._line, self._asked = self._turns.of_others(), now
+        return self._line
+
+    def _acquire(self, slot: Slot, holder: Mapping[str, Any]) -> int | None:
         with ExitStack() as undo:
             try:
                 lease = self._leases.acquire(slot.id)
@@ -115,6 +141,7 @@ class Pool:
 
     def close(self) -> None:
         """Leases outlive it: they end with their descriptors."""
+        self._turns.leave()
         self._provider.close()
 
     def fewer(self, number: int, sweep: str | None) -> list[Device]:

@@ -16,7 +16,7 @@ from sweep.tracking.limits import param, tag
 from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Batch, Mirror, Point, ended, millis
 from sweep.tracking.sender import Sender
-from sweep.tracking.store import Refused
+from sweep.tracking.trouble import Refused
 
 log = logging.getLogger("sweep.tracking")
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

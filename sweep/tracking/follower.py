@@ -21,18 +21,20 @@ from collections.abc import Callable
 from typing import Any
 
 from sweep import rundir
-from sweep.errors import BusyError, ConfigError
+from sweep.errors import BusyError, ConfigError, StorageError
 from sweep.rundir import SweepDir
 from sweep.tracking import finale
 from sweep.tracking.files import send_output
 from sweep.tracking.harvest import Harvest
+from sweep.tracking.limits import tag
 from sweep.tracking.link import Link
 from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Mirror, millis
 from sweep.tracking.reader import Reader
 from sweep.tracking.sender import Sender
-from sweep.tracking.store import TERMINAL, Refused, Store, Trouble
+from sweep.tracking.store import TERMINAL, Store, close_all
 from sweep.tracking.template import cache_folder
+from sweep.tracking.trouble import Refused, Trouble
 from sweep.tracking.uri import redacted, tracking_uri
 
 TICK = 0.1  # seconds between looks at the journal
@@ -162,8 +164,8 @@ class Follower:
             return
         try:
             work()
-        except (Trouble, OSError) as error:
-            text = error.message if isinstance(error, Trouble) else f"{error.strerror}: {error.filename}"
+        except (StorageError, OSError) as error:
+            text = error.message if isinstance(error, StorageError) else f"{error.strerror}: {error.filename}"
             if retry.failed(text):
                 log.info("%s", text)
                 self.link.say({"error": text})
@@ -270,7 +272,7 @@ class Follower:
         batch.status = told if told in TERMINAL else "KILLED"
         batch.ended = millis(mirror.sweep.at)
         if self.ending and self.ending.get("why"):
-            batch.tags["sweep.why"] = str(self.ending["why"])
+            batch.tags["sweep.why"] = tag(self.ending["why"])
         sender.send(PARENT, batch)
         if sender.doubtful:  # a creation that seemed to fail may have been carried out in the end
             sender.look_up()
@@ -293,8 +295,7 @@ class Follower:
 
     def _leave(self) -> int:
         self._save(now=True)
-        if self.sender is not None:
-            self.sender.store.close()
+        close_all()
         if self._complete():
             return 0
         log.info(

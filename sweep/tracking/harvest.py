@@ -23,7 +23,8 @@ from sweep.core.events import number_from_json, number_to_json
 from sweep.core.model import Attempt, Trial
 from sweep.rundir import SweepDir
 from sweep.tracking.mirror import Point, millis
-from sweep.tracking.store import Refused, Store
+from sweep.tracking.store import Store
+from sweep.tracking.trouble import Refused
 
 EVERY = 0.5  # seconds between looks, or ten times what a round costs
 Seen = set[tuple[str, int, str]]
@@ -56,6 +57,8 @@ class Harvest:
         """
         key = (trial.number, attempt.number)
         folder = self.directory.attempt(*key)
+        if not folder.path.is_dir():
+            return
         seen = self._seen.get(key)
         if seen is None:
             seen = self._seen[key] = _written(folder.reports)

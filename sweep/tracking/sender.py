@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 
 from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Batch, Birth
-from sweep.tracking.store import Refused, Store, Trouble
+from sweep.tracking.store import Store
+from sweep.tracking.trouble import Refused, Trouble
 
 TRIES = 5
 log = logging.getLogger("sweep.tracking")
@@ -39,14 +40,11 @@ class Sender:
         """Learns the sweep's runs from the store; says whether the store knew the sweep. Raises Trouble."""
         known = set(self.memory.runs.values())
         runs: dict[int, str] = {}
-        for run_id, number, deleted in self.store.find(self.memory.uid):
-            other = runs.get(number)
-            if other is None or (run_id in known and not deleted):
-                runs[number] = run_id
-            if other is not None and not deleted:
-                extra = other if runs[number] == run_id else run_id
-                self.store.drop(extra)
-                log.info("run %s of %s was there twice and is deleted", extra, _name(number))
+        found = self.store.find(self.memory.uid)
+        for run_id, number, deleted in sorted(found, key=lambda one: (one[2], one[0] not in known)):
+            if runs.setdefault(number, run_id) != run_id and not deleted:
+                self.store.drop(run_id)
+                log.info("run %s of %s was there twice and is deleted", run_id, _name(number))
         self.memory.runs = runs
         self.sure = True
         return PARENT in runs
@@ -102,7 +100,14 @@ class Sender:
     def send(self, number: int, batch: Batch) -> None:
         """Sends one batch; parts that the store refuses are noted. Raises Trouble."""
         run_id, new = self.run_of(number)
-        tags, params = batch.tags, batch.params
+        try:
+            self._send(number, run_id, new, batch)
+        except Refused as error:
+            gone = not self.store.alive(run_id)
+            self.note(number, f"its run {run_id} was deleted in MLflow" if gone else error.message)
+
+    def _send(self, number: int, run_id: str, new: bool, batch: Batch) -> None:
+        params, tags = batch.params, batch.tags
         if self.own and params and number != PARENT:
             there = self.store.params(run_id)
             params = {key: value for key, value in params.items() if key not in there}
@@ -113,17 +118,13 @@ class Sender:
             self.store.log(run_id, batch.metrics, params, tags)
         except Refused as error:
             if not self.store.alive(run_id):
-                self.note(number, f"its run {run_id} was deleted in MLflow; nothing more is logged to it")
-                return
+                raise
             items: list[Item] = [("param", key, value) for key, value in params.items()]
             items += [("tag", key, value) for key, value in tags.items()]
             items += [("metric", point.key, point) for point in batch.metrics]
             self._isolate(number, run_id, items, error)
         if batch.status and not (new and batch.status == "RUNNING"):
-            try:
-                self.store.status(run_id, batch.status, batch.ended)
-            except Refused as error:
-                self.note(number, f"status {batch.status}: {error.message}")
+            self.store.status(run_id, batch.status, batch.ended)
 
     def note(self, number: int, text: str) -> None:
         line = f"{_name(number)}: {text}"

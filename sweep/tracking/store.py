@@ -1,17 +1,7 @@
-"""The only importer of mlflow: one MLflow store, and what its errors mean.
-
-MLflow tells of trouble in many ways (MlflowException with a code, requests' and SQLAlchemy's errors in the chain,
-an OSError from an artifact folder). Here they become two:
-
-    Trouble   the store cannot take it now; try again. `everywhere`: no use to try another run meanwhile
-    Refused   the store will never take it; note it and go on
-
-When in doubt it is Trouble that is not everywhere; the sender gives up on a run that alone keeps failing.
-"""
+"""The only importer of mlflow: one MLflow store, in the words of the follower."""
 
 from __future__ import annotations
 
-import errno
 import gc
 import math
 import os
@@ -19,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +22,8 @@ from mlflow.version import VERSION
 from sweep.errors import StorageError
 from sweep.tracking import template
 from sweep.tracking.mirror import PARENT, Birth, Point
-from sweep.tracking.uri import database_file, redacted
+from sweep.tracking.trouble import Refused, Trouble, judge
+from sweep.tracking.uri import database_file, is_remote, redacted
 
 gc.collect()
 gc.freeze()  # the import heap is large and never garbage; a full collection over it costs 0.1 s
@@ -39,27 +31,6 @@ gc.freeze()  # the import heap is large and never garbage; a full collection ove
 UPLOAD_TIMEOUT = "600"  # seconds without an answer; a server may take long over a large file
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the UI shows it with
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
-_NOW_NOT = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
-_KEYS = {"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"}
-_NEVER = {
-    "INVALID_PARAMETER_VALUE",
-    "BAD_REQUEST",
-    "RESOURCE_DOES_NOT_EXIST",
-    "RESOURCE_ALREADY_EXISTS",
-    "INVALID_STATE",
-    "RESOURCE_LIMIT_EXCEEDED",
-}
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
-
-
-class Trouble(StorageError):
-    def __init__(self, message: str, *, everywhere: bool = False) -> None:
-        super().__init__(message)
-        self.everywhere = everywhere
-
-
-class Refused(StorageError):
-    pass
 
 
 class Store:
@@ -69,14 +40,14 @@ class Store:
         self.uri = uri
         self.shown = redacted(uri)
         self.experiment_id = ""
+        self.through_server = False  # artifacts that only a server can take, and we write to its database directly
         self._client: Any = None
-        self._connections: list[Any] = []  # SQLite's
 
-    def open(self, experiment: str, cache: Path) -> None:
+    def open(self, experiment: str, templates: Path) -> None:
         """Makes the database and the experiment if they are not there. Raises Trouble only."""
         try:
             with self._plain_errors():
-                self._reach(cache)
+                self._reach(templates)
                 self._client = self._client or MlflowClient(self.uri)
                 self.experiment_id = self._experiment(experiment)
         except Refused as error:
@@ -164,6 +135,11 @@ class Store:
 
     def upload(self, run_id: str, path: Path, folder: str | None = None) -> None:
         """A file, or a folder's contents, into the run's artifacts (below `folder`). Once more replaces it."""
+        if self.through_server:
+            raise Refused(
+                "this experiment's artifacts go through MLflow's server: give its address (http://host:5000) "
+                "as mlflow.tracking_uri, or name another experiment"
+            )
         with self._plain_errors(), _patience():
             if path.is_dir():
                 self._client.log_artifacts(run_id, str(path), folder)
@@ -185,30 +161,19 @@ class Store:
             made = self._client.create_model_version(name, source, run_id, tags)
             return str(made.version)
 
-    def _reach(self, cache: Path) -> None:
+    def _reach(self, templates: Path) -> None:
         """A database is tried first with one plain connection: MLflow's own attempts block for 100 seconds."""
         database = database_file(self.uri)
         if database is not None:
-            template.provide(database, cache, VERSION, lambda path: upgrade.callback(f"sqlite:///{path}"))
+            template.provide(database, templates, VERSION, lambda path: upgrade.callback(f"sqlite:///{path}"))
         if self._client is None and re.match(r"(sqlite|postgresql|mysql|mssql)\b", self.uri):
             import sqlalchemy
 
             if database is not None:
-                sqlalchemy.event.listen(sqlalchemy.Engine, "connect", self._connected)
+                _watch_connections()
             engine = sqlalchemy.create_engine(self.uri, poolclass=sqlalchemy.NullPool)
             with engine.connect():
                 pass
-
-    def _connected(self, connection: Any, _record: Any) -> None:
-        """In WAL mode a commit need not reach the platter: after a crash of the machine all is sent again."""
-        self._connections.append(connection)
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-            connection.execute("PRAGMA synchronous=NORMAL")
-
-    def close(self) -> None:
-        """No call may follow. The last one to close a database in WAL mode folds its side files into it."""
-        for connection in self._connections:
-            connection.close()
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -225,6 +190,8 @@ class Store:
                 f"`mlflow experiments restore -x {found.experiment_id}` brings it back",
                 everywhere=True,
             )
+        by_server = str(found.artifact_location).startswith("mlflow-artifacts:")
+        self.through_server = by_server and not is_remote(self.uri)
         return str(found.experiment_id)
 
     @contextmanager
@@ -234,41 +201,29 @@ class Store:
         except StorageError:
             raise
         except Exception as error:
-            raise self._judge(error) from error
+            raise judge(error, f"the MLflow store {self.shown}") from error
 
-    def _judge(self, error: Exception) -> StorageError:
-        chain = list(_chain(error))
-        kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
-        text = redacted(_first_line(chain))
-        where = f"the MLflow store {self.shown}"
-        if "Timeout" in kinds:
-            return Trouble(f"{where} does not answer in time", everywhere=True)
-        status = _http_status(chain)
-        if status in (401, 403) or _code(error) in _KEYS:
-            return Trouble(f"{where} refuses the credentials: {text}", everywhere=True)
-        if status in (408, 429) or status >= 500:
-            return Trouble(f"{where} answers with error {status}", everywhere=status != 500)
-        if "ConnectionError" in kinds:
-            return Trouble(f"{where} cannot be reached ({_reason(chain)})", everywhere=True)
-        return self._judge_answer(error, chain, kinds, f"{where}", text)
 
-    def _judge_answer(
-        self, error: Exception, chain: list[BaseException], kinds: set[str], where: str, text: str
-    ) -> StorageError:
-        """Of a store that was reached."""
-        code = _code(error)
-        if code == "ENDPOINT_NOT_FOUND":
-            return Trouble(f"{where} is no MLflow server, or too old a one: {text}", everywhere=True)
-        if code in _NOW_NOT or "OperationalError" in kinds:
-            return Trouble(f"{where} cannot be written: {text}", everywhere=True)
-        if code in _NEVER or _http_status(chain):
-            return Refused(text)
-        problem = next((one for one in chain if isinstance(one, OSError)), None)
-        if problem is not None and problem.errno in _DISK:
-            return Trouble(f"{where}: {problem.strerror} ({problem.filename or 'artifacts'})", everywhere=True)
-        if isinstance(problem, (FileNotFoundError, PermissionError)):
-            return Refused(f"{problem.strerror}: {problem.filename}")
-        return Trouble(f"{where} fails: {text}")
+_connections: list[Any] = []  # to SQLite
+
+
+@cache
+def _watch_connections() -> None:
+    """Has SQLAlchemy tell of each connection to SQLite that it makes from now on."""
+    import sqlalchemy
+
+    @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        _connections.append(connection)
+        # in WAL mode a commit need not reach the platter: after the machine's crash all is sent again (memory.py)
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def close_all() -> None:
+    """No call may follow. The last one to close a database in WAL mode folds its side files into it."""
+    for connection in _connections:
+        connection.close()
 
 
 def _true(value: float) -> float:
@@ -288,52 +243,3 @@ def _patience() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it; MLflow also wraps errors as its message."""
-    seen: set[int] = set()
-    waiting: list[Any] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            inner = [getattr(one, name, None) for name in ("orig", "reason")]  # SQLAlchemy's and urllib3's
-            waiting += [one.__cause__, one.__context__, *inner, *one.args]
-
-
-def _code(error: BaseException) -> str:
-    return str(error.error_code) if isinstance(error, MlflowException) else ""
-
-
-def _http_status(chain: list[BaseException]) -> int:
-    """The status of an answer that says no, or 0. (Those that MLflow could retry are told in words only.)"""
-    for one in chain:
-        response = getattr(one, "response", None)
-        if response is not None and isinstance(getattr(response, "status_code", None), int):
-            return int(response.status_code)
-        told = re.search(r"too many (\d+) error responses", str(one))
-        if told:
-            return int(told[1])
-    return 0
-
-
-def _reason(chain: list[BaseException]) -> str:
-    """Why there is no connection, in words."""
-    for one in chain:
-        name = type(one).__name__
-        if isinstance(one, OSError) and one.errno is not None and one.strerror:
-            return one.strerror
-        if name in ("RemoteDisconnected", "ConnectionResetError"):
-            return "it breaks off the connection"
-    return type(chain[-1]).__name__
-
-
-def _first_line(chain: list[BaseException]) -> str:
-    """The plainest words in the chain: the database driver's own if it is one, else MLflow's first line."""
-    for one in chain:
-        if type(one).__module__.split(".")[0] in ("sqlite3", "psycopg", "psycopg2", "pymysql"):
-            return str(one).strip().splitlines()[0][:200]
-    lines = str(chain[0]).strip().splitlines() or [type(chain[0]).__name__]
-    return lines[0][:300]

@@ -11,6 +11,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -30,7 +31,8 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 def provide(database: Path, cache: Path, version: str, migrate: Migrate) -> None:
     """Sees to it that `database` is there. `migrate` makes a migrated file at the path it is given.
 
-    Raises OSError, or what `migrate` raises; then MLflow will find no file and do its own migration.
+    On a file system without links it is not there afterwards: then MLflow does its own migration. Raises OSError
+    and what `migrate` raises.
     """
     if database.exists():
         return
@@ -46,9 +48,8 @@ def provide(database: Path, cache: Path, version: str, migrate: Migrate) -> None
             with closing(sqlite3.connect(scratch)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         _sync(scratch)
-        os.link(scratch, database)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(OSError):  # somebody was faster, or there are no links here
+            os.link(scratch, database)
     finally:
         for leftover in database.parent.glob(f"{scratch.name}*"):
             leftover.unlink(missing_ok=True)

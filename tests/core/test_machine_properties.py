@@ -108,7 +108,9 @@ class AnySweep(RuleBasedStateMachine):
             possible.append(partial(world.feed, e.Reported(world.time(), *key, len(world.log) % 5, said)))
             possible.append(partial(world.complete, key))
             possible.append(partial(world.feed, e.AttemptEnded(world.time(), *key, code=1, cause="boom")))
-        return possible
+        if world.judges:
+            possible.append(partial(self._advise, 0))
+        return possible or [partial(world.offer, e.ResumeAsked(world.time()))]
 
     # -- edges that do it less well
 
@@ -165,10 +167,14 @@ class AnySweep(RuleBasedStateMachine):
             self.world.feed(e.Checkpointed(self.world.time(), trial, attempt, step, directory))
 
     @happens(index=INDEX)
-    def advise(self, index: int) -> None:
+    def advise_out_of_order(self, index: int) -> None:
         if self.world.judges:
-            order = self.world.judges.pop(index % len(self.world.judges))
-            self.world.offer(e.PruneAdvised(self.world.time(), order.trial, order.attempt, order.step))
+            self._advise(index % len(self.world.judges))
+
+    def _advise(self, index: int) -> None:
+        """The trial may have ended in between."""
+        order = self.world.judges.pop(index)
+        self.world.offer(e.PruneAdvised(self.world.time(), order.trial, order.attempt, order.step))
 
     @happens(index=INDEX, how=ENDS)
     def end(self, index: int, how: tuple) -> None:
@@ -179,11 +185,9 @@ class AnySweep(RuleBasedStateMachine):
 
     # -- what goes wrong around them
 
-    @happens(missed=st.integers(0, 2), seldom=SELDOM)
-    def another_controller(self, missed: int, seldom: int) -> None:
+    @happens(missed=st.integers(0, 2))
+    def another_controller(self, missed: int) -> None:
         """The last one died; of what it had asked for, some was sampled and not yet written."""
-        if seldom:
-            return
         world = self.world
         sampled = [
             {
@@ -221,10 +225,9 @@ class AnySweep(RuleBasedStateMachine):
 
     # -- users
 
-    @happens(seldom=SELDOM)
-    def pause(self, seldom: int) -> None:
-        if not seldom:
-            self.world.offer(e.PauseAsked(self.world.time()))
+    @happens()
+    def pause(self) -> None:
+        self.world.offer(e.PauseAsked(self.world.time()))
 
     @happens()
     def resume(self) -> None:
@@ -232,19 +235,19 @@ class AnySweep(RuleBasedStateMachine):
             deadline = self.world.sweep.deadline()
             assert deadline is None or deadline > self.world.now
 
-    @happens(seldom=SELDOM)
-    def drain(self, seldom: int) -> None:
-        if not seldom:
-            self.world.offer(e.DrainAsked(self.world.time()))
+    @happens()
+    def drain(self) -> None:
+        self.world.offer(e.DrainAsked(self.world.time()))
 
-    @happens(now=st.booleans(), seldom=SELDOM)
-    def stop(self, now: bool, seldom: int) -> None:
-        if not seldom:
-            self.world.offer(e.StopAsked(self.world.time(), None, now))
+    @happens(now=st.booleans())
+    def stop(self, now: bool) -> None:
+        self.world.offer(e.StopAsked(self.world.time(), None, now))
 
-    @happens(trial=st.integers(0, 9), now=st.booleans())
-    def stop_a_trial(self, trial: int, now: bool) -> None:
-        self.world.offer(e.StopAsked(self.world.time(), trial, now))
+    @happens(index=INDEX, now=st.booleans())
+    def stop_a_trial(self, index: int, now: bool) -> None:
+        sweep = self.world.sweep
+        numbers = [*sorted(sweep.live), *sweep.ready, len(sweep.trials)]
+        self.world.offer(e.StopAsked(self.world.time(), numbers[index % len(numbers)], now))
 
     @happens(trials=LIMIT, slots=st.sampled_from([None, 0, 1, 2]))
     def limit(self, trials: int | None, slots: int | None) -> None:

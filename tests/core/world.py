@@ -125,6 +125,7 @@ class World:
             self.leased.clear()
             self.runs.clear()
             self.judges.clear()
+            self.delivered.clear()
             self._preferred = None
             self.number = max([self.number, *(one["number"] + 1 for one in event.sampled)])
 
@@ -149,6 +150,7 @@ class World:
             if order.trial not in self.runs:
                 self.runs.append(order.trial)
         elif isinstance(order, e.Judge):
+            assert sweep.rules.single
             assert order.step > self.judged.get(order.trial, -math.inf), "Optuna takes one value a step"
             self.judged[order.trial] = order.step
             self.judges.append(order)
@@ -156,8 +158,8 @@ class World:
             key = (order.trial, order.attempt)
             assert key in self.running, "a verdict for a process that is not there"
             known = self.delivered.get(key)
-            again = isinstance(cause, e.ControllerStarted)
-            assert known is None or order.verdict.strength > known.strength or (again and order.verdict is known)
+            assert known is None or order.verdict.strength > known.strength
+            assert bool(order.grace) == (sweep.rules.heeds and order.verdict is not Verdict.KILL)
             self.delivered[key] = order.verdict
         elif isinstance(order, e.Discard):
             kept = [c.directory for trial in sweep.trials.values() for c in trial.checkpoints]
@@ -186,6 +188,8 @@ class World:
         assert set(sweep.offers) == self.leased
         assert sweep.held == {slot: key[0] for key, slot in [*self.launches.items(), *self.running.items()]}
         assert set(self.told) == {n for n, trial in sweep.trials.items() if trial.state.terminal}
+        for key in self.running:
+            assert self.delivered.get(key) is sweep.trials[key[0]].attempts[-1].verdict
         for number, unmoving in self.final.items():
             assert _unmoving(sweep.trials[number]) == unmoving, "a terminal trial moved"
 
@@ -249,6 +253,8 @@ def check(sweep: Sweep) -> None:
     assert sweep.held == {attempt.slot: n for n, attempt in live.items()} and len(sweep.held) == len(live)
     assert not set(sweep.held) & set(sweep.offers), "a slot in two places"
     assert sorted(sweep.ready) == [n for n in sorted(trials) if trials[n].state is TrialState.WAITING]
+    retries = [bool(trials[n].attempts) for n in sweep.ready]
+    assert retries == sorted(retries, reverse=True), "a retry is not first in line"
     assert 0 <= sweep.preferred <= min(sweep.asking, len(sweep.queue))
     for number, trial in trials.items():
         assert trial.number == number
@@ -270,8 +276,8 @@ def _check_trial(trial: Trial, rules: Rules) -> None:
         assert trial.outcome is Outcome.COMPLETED
     if trial.state in (TrialState.FAIL, TrialState.PRUNED):
         assert trial.why, "nobody says why"
-    charged = sum(a.outcome is not None and a.outcome is not Outcome.LOST for a in trial.attempts)
-    assert charged <= 1 + max(rules.retries.values(), default=0)
+    lost = sum(a.outcome is Outcome.LOST for a in trial.attempts)
+    assert lost <= 3 and len(trial.attempts) - lost <= 1 + max(rules.retries.values(), default=0)
 
 
 def _check_attempt(attempt: Attempt) -> None:

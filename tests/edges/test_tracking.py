@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -123,12 +124,12 @@ def test_a_follower_killed_again_and_again_leaves_what_an_undisturbed_one_does(t
     directory = rundir.SweepDir(other / "sweeps" / "digits-1")
     while True:
         with Following(directory) as following:
-            following.process.join(dice.uniform(0.05, 0.5) + kills / 5)
+            following.process.join(dice.uniform(0.1, 0.4) * 1.15**kills)
             if following.process.exitcode is not None:
                 assert following.process.exitcode == 0, following.log()
                 break
         kills += 1
-    assert kills >= 4
+    assert kills >= 3
     assert said(other) == said(one)
 
 
@@ -370,6 +371,23 @@ def test_usage_becomes_system_metrics_and_long_output_is_cut(tmp_path: Path) -> 
     assert b"are left out here" in text
 
 
+def test_a_deleted_experiment_is_said_and_waited_for(tmp_path: Path) -> None:
+    history = History(tmp_path, trials=1, rules={"trials": 1})
+    mlflow = client(tmp_path)
+    deleted = mlflow.create_experiment("digits", artifact_location="mlflow-artifacts:/9")
+    mlflow.delete_experiment(deleted)
+    with Following(history.directory, line=True) as following:
+        assert f"mlflow experiments restore -x {deleted}" in following.hear("error")
+        mlflow.restore_experiment(deleted)
+        assert following.hear("ok")
+        history.trial(0, 0.5, output="words\n")
+        following.say(ending="FINISHED", why="")
+        assert following.wait() == 0, following.log()
+        assert "go through MLflow's server" in following.state()["lag"]["errors"][-1]
+    runs = mlflow.search_runs([deleted])
+    assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 2
+
+
 def test_no_artifacts_where_none_are_wanted(tmp_path: Path) -> None:
     history = History(
         tmp_path, trials=1, rules={"trials": 1}, mlflow={"artifacts": False, "tags": {"team": "ocr"}}
@@ -381,26 +399,27 @@ def test_no_artifacts_where_none_are_wanted(tmp_path: Path) -> None:
     assert told["digits-1/0"]["tags"]["team"] == told["digits-1"]["tags"]["team"] == "ocr"
 
 
-def test_as_a_command_it_says_nothing_and_ends_when_the_folder_goes(tmp_path: Path) -> None:
-    history = History(tmp_path, trials=1, rules={"trials": 1})
-    directory = history.directory
+def test_as_a_command_it_ends_when_the_folder_goes(tmp_path: Path) -> None:
+    directory = History(tmp_path, trials=1, rules={"trials": 1}).directory
+    ours, theirs = socket.socketpair()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sweep.tracking", str(directory.path)],
+        [sys.executable, "-m", "sweep.tracking", str(directory.path), "--fd", str(theirs.fileno())],
         env=environ(),
+        pass_fds=[theirs.fileno()],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
     )
-    lock = rundir.lock(directory.controller_lock, "a controller")
+    theirs.close()
     deadline = time.monotonic() + 30
     while not directory.mlflow.exists():
-        assert time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-        if process.poll() is not None:
-            break
-    os.close(lock)
+    shutil.rmtree(directory.path)
     output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
     assert b"Traceback" not in output, output.decode()
+    ours.close()
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 from tracking_kit import START, History, config
 
@@ -31,8 +34,8 @@ from sweep.tracking.limits import NAME, Names, clean, param
 from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Batch, Birth, Mirror, Point
 from sweep.tracking.sender import TRIES, Sender
-from sweep.tracking.store import Refused, Trouble
 from sweep.tracking.tail import Shrunk, Tail
+from sweep.tracking.trouble import Refused, Trouble, judge
 from sweep.tracking.ui import ui_command, ui_url
 from sweep.tracking.uri import database_file, redacted, tracking_uri
 
@@ -338,6 +341,70 @@ def test_a_creation_whose_answer_was_lost_is_looked_up(tmp_path: Path) -> None:
     assert store.dropped == ["run-2"] and sender.memory.runs[5] == "run-1"
 
 
+def test_of_several_runs_the_known_one_stays_and_no_deleted_one_is_preferred(tmp_path: Path) -> None:
+    store = FakeStore()
+    sender = _sender(store, tmp_path)
+    found = [("old", 5, True), ("a", 5, False), ("b", 5, False), ("gone", 6, True), ("p", PARENT, False)]
+    store.find = lambda uid: found  # type: ignore[method-assign]
+    assert sender.look_up()
+    assert sender.memory.runs == {PARENT: "p", 5: "a", 6: "gone"} and store.dropped == ["b"]
+    store.dropped.clear()
+    sender.memory.runs = {PARENT: "p", 5: "b"}
+    sender.look_up()
+    assert sender.memory.runs[5] == "b" and store.dropped == ["a"]
+
+
+def _mlflow_error(
+    text: str, code: int = databricks_pb2.INTERNAL_ERROR, cause: Exception | None = None
+) -> Exception:
+    try:
+        raise MlflowException(text, code) from cause
+    except MlflowException as error:
+        return error
+
+
+def _http_error(status: int) -> Exception:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(f"{status} Error", response=response)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "everywhere", "words"),
+    [
+        (_mlflow_error("x", cause=requests.ReadTimeout("slow")), Trouble, True, "in time"),
+        (
+            _mlflow_error("x", cause=requests.ConnectionError(ConnectionRefusedError(111, "refused"))),
+            Trouble,
+            True,
+            "refused",
+        ),
+        (_mlflow_error("Caused by ResponseError('too many 500 error responses')"), Trouble, False, "500"),
+        (_mlflow_error("Caused by ResponseError('too many 503 error responses')"), Trouble, True, "503"),
+        (_mlflow_error("no", databricks_pb2.PERMISSION_DENIED), Trouble, True, "credentials"),
+        (_mlflow_error("no", databricks_pb2.ENDPOINT_NOT_FOUND), Trouble, True, "no MLflow server"),
+        (
+            _mlflow_error("x", cause=sqlite3.OperationalError("database is locked")),
+            Trouble,
+            True,
+            "database is locked",
+        ),
+        (_mlflow_error("bad name", databricks_pb2.INVALID_PARAMETER_VALUE), Refused, None, "bad name"),
+        (_mlflow_error("no run", databricks_pb2.RESOURCE_DOES_NOT_EXIST), Refused, None, "no run"),
+        (OSError(28, "No space left on device", "/data/x"), Trouble, True, "No space left on device (/data/x)"),
+        (FileNotFoundError(2, "No such file", "/data/x"), Refused, None, "/data/x"),
+        (_http_error(502), Trouble, True, "502"),
+        (_http_error(413), Refused, None, "413"),
+        (_http_error(403), Trouble, True, "credentials"),
+        (ValueError("something new\nat http://me:pw@host/"), Trouble, False, "something new"),
+    ],
+)
+def test_what_an_error_means(error: Exception, kind: type, everywhere: bool | None, words: str) -> None:
+    meant = judge(error, "the store")
+    assert type(meant) is kind and words in str(meant) and "pw" not in str(meant)
+    assert getattr(meant, "everywhere", None) is everywhere
+
+
 def test_a_run_made_ahead_does_not_stay_open_when_the_sweep_ends() -> None:
     rules = Rules(("val_acc",), ("maximize",), trials=5, needs_run=True)
     mirror = Mirror(e.SweepOpened(START, "digits-1", rules, config(report={"mode": "mlflow"})), "uid")
@@ -420,11 +487,13 @@ def test_harvest_keeps_points_that_could_not_be_written(tmp_path: Path) -> None:
     store.points = [Point("acc", 0.5, 2000, 1)]
     trial = Trial(4, {}, attempts=[Attempt(1, "cpu-0", "cpu", launched=1.0)])
     looking = Harvest(directory, store)  # type: ignore[arg-type]
+    reports = directory.attempt(4, 1).reports
+    reports.mkdir(parents=True)  # in the way, as a full disk would be
     with pytest.raises(OSError):
         looking.look(trial, trial.attempts[0], "run")
-    directory.attempt(4, 1).path.mkdir(parents=True)
+    reports.rmdir()
     looking.look(trial, trial.attempts[0], "run")
-    assert _reports(directory.attempt(4, 1).reports) == [(1, {"acc": 0.5})]
+    assert _reports(reports) == [(1, {"acc": 0.5})]
 
 
 def test_two_values_of_one_metric_at_one_step_are_two_reports() -> None:

@@ -1,0 +1,92 @@
+"""Whose turn it is, among the controllers that wait for slots of this machine.
+
+Who wants a slot and gets none leaves a ticket: a file in `<lock folder>/waiting`, named after the time, locked by
+its owner, listing the slots that would do. A free slot goes to the oldest ticket that lists it; who gets one loses
+the ticket, and waits behind the others for the next. So jobs start in the order in which they were submitted, and
+sweeps take turns. A ticket whose owner is dead (not locked) or asleep (not touched for STALE seconds) counts for
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from sweep.rundir import is_taken, take_lock
+
+STALE = 3.0
+
+
+class Turns:
+    """One controller's place in the line. `folder` is made if it is not there; raises nothing after that."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ticket: Path | None = None
+        self._handle = -1
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            if folder.stat().st_uid == os.geteuid():
+                folder.chmod(0o1777)
+
+    def wait(self, slots: Iterable[str]) -> None:
+        """Takes a ticket for any of these, or shows that the one there is still wanted."""
+        with suppress(OSError):
+            if self._ticket is None:
+                path = self._folder / f"{time.time_ns():020d}-{os.getpid()}"
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+                os.fchmod(handle, 0o644)  # whatever the umask: other users look at it
+                take_lock(handle)
+                os.write(handle, json.dumps(list(slots)).encode())
+                self._ticket, self._handle = path, handle
+            else:
+                os.utime(self._handle)
+
+    def leave(self) -> None:
+        """Gives the ticket up: served, or nothing is wanted any more."""
+        if self._ticket is not None:
+            with suppress(OSError):
+                self._ticket.unlink()
+            os.close(self._handle)
+            self._ticket = None
+
+    def of_others(self) -> Collection[str]:
+        """The slots for which somebody has waited longer."""
+        mine = self._ticket.name if self._ticket is not None else "~"
+        found: set[str] = set()
+        try:
+            names = sorted(os.listdir(self._folder))  # noqa: PTH208 (much faster)
+        except OSError:
+            return found
+        for name in names:
+            if name >= mine:
+                break
+            found.update(_wanted(f"{self._folder}/{name}"))
+        return found
+
+
+def _wanted(path: str) -> list[str]:
+    """The slots on a ticket that counts."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        asleep = time.time() - os.fstat(handle).st_mtime > STALE
+        if not is_taken(handle):
+            if asleep:  # its owner died; a young one may still be on its way to its lock
+                with suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108
+            return []
+        if asleep:
+            return []
+        slots = json.loads(os.read(handle, 1 << 16))
+    except (OSError, ValueError):
+        return []
+    finally:
+        os.close(handle)
+    return [slot for slot in slots if isinstance(slot, str)] if isinstance(slots, list) else []

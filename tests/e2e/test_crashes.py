@@ -1,0 +1,163 @@
+"""Whoever dies, nothing is lost and nothing is done twice: the controller, the nursery, both at bad moments."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import Project, alive, wait_for
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+# says when it begins and with whom, reports for a while, and says what its result should be
+TRAIN = """
+    import os, time, sweep
+    trial = sweep.current_trial()
+    x = trial.params["x"]
+    with open("begun", "a") as file:
+        file.write(f"{trial.number} {trial.attempt} {os.getpid()}\\n")
+    for step in range(6):
+        trial.report(step, acc=x + step)
+        time.sleep(0.03)
+    while os.path.exists("hold"):
+        time.sleep(0.02)
+    trial.report(6, acc=10 * x)
+"""
+
+
+def begun(project: Project) -> list[tuple[int, int, int]]:
+    """(trial, attempt, pid) of every process that ran."""
+    try:
+        lines = (project.path / "begun").read_text().splitlines()
+    except OSError:
+        return []
+    return [tuple(map(int, line.split())) for line in lines]  # type: ignore[misc]
+
+
+def is_told_right(document: dict[str, Any], trials: int) -> None:
+    """Every trial ended once, as it computed, in the document and in the study."""
+    study = optuna.load_study(
+        study_name="s-1", storage=JournalStorage(JournalFileBackend(str(document["storage"])))
+    )
+    assert document["counts"] == {"COMPLETE": trials, "PRUNED": 0, "FAIL": 0, "RUNNING": 0, "WAITING": 0}
+    assert len(study.trials) == trials
+    for ours, theirs in zip(document["trials"], study.trials, strict=True):
+        x = ours["params"]["x"]
+        assert ours["number"] == theirs.number and ours["values"] == theirs.values == [10 * x]
+        assert ours["step"] == 6 and theirs.state.name == "COMPLETE"
+        assert theirs.params == ours["params"]
+        said = theirs.intermediate_values
+        # between the journal and the study one report a death may be lost; what is there is right
+        assert {step: x + step for step in range(6)} | {6: 10 * x} | said == {
+            **{step: x + step for step in range(6)},
+            6: 10 * x,
+        }
+    told = Counter()
+    for line in Path(document["storage"]).read_text().splitlines():
+        entry = json.loads(line)
+        if entry["op_code"] == 6 and entry.get("values"):
+            told[entry["trial_id"]] += 1
+    assert set(told.values()) == {1}, "Optuna is told once"
+    assert len({trial["params"]["x"] for trial in document["trials"]}) == trials, "no configuration twice"
+
+
+def test_a_controller_that_is_killed_again_and_again(project: Project) -> None:
+    """Five times, at moments that differ by the seed; adopted trials keep their process."""
+    trials = 20
+    project.write("train.py", TRAIN)
+    project.space(trials=trials, devices="cpu:3", seed=5, sampler="random")
+    chance = random.Random(2)
+    process = project.start("run", "space.yaml", "--json")
+    for death in range(5):
+        size = len(project.events())
+        wanted = size + 1 + chance.randrange(30)
+        wait_for(lambda wanted=wanted: len(project.events()) >= wanted or process.poll() is not None, "events")
+        process.kill()
+        project.end(process)
+        if death == 2:
+            # nobody drives it for so long that all of them end unseen
+            wait_for(lambda: not [one for one in project.processes().values() if "train.py" in one], "the trials")
+        process = project.start("resume", "s-1", "--json")
+        wait_for(lambda size=size: len(project.events()) > size or process.poll() is not None, "the resume")
+    done = project.end(process)
+    assert done.code == 0, done.err
+    is_told_right(done.json, trials)
+    assert sorted((trial, attempt) for trial, attempt, _ in begun(project)) == [(n, 1) for n in range(trials)]
+    pids = {trial: pid for trial, _, pid in begun(project)}
+    assert {trial["number"]: trial["attempts"][0]["pid"] for trial in done.json["trials"]} == pids
+    assert len(project.events("ControllerStarted")) >= 4
+    assert len(project.events("AttemptStarted")) == len(project.events("AttemptEnded")) == trials
+
+
+def test_a_nursery_that_is_killed_is_replaced(project: Project) -> None:
+    project.write("train.py", TRAIN)
+    project.space(trials=8)
+    process = project.start("run", "space.yaml", "--json")
+    killed = 0
+    for wanted in (1, 4):
+        wait_for(lambda wanted=wanted: len(project.events("AttemptEnded")) >= wanted, "ends")
+        for pid, line in project.processes().items():
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            if "sweep.launch.nursery" in line and int(parent) == process.pid:
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    done = project.end(process)
+    assert (done.code, killed) == (0, 2)
+    assert project.log().count("the nursery died; another took over") == 2
+    is_told_right(done.json, 8)
+    for trial in done.json["trials"]:  # what it was just about to start was lost, no more
+        assert [attempt["outcome"] for attempt in trial["attempts"]][-1] == "COMPLETED"
+        assert len(trial["attempts"]) <= 2
+
+
+def test_a_controller_that_is_asked_to_leave_lets_its_trials_train_on(project: Project) -> None:
+    (project.path / "hold").touch()
+    project.write("train.py", TRAIN)
+    project.space(trials=4)
+    first = project.start("run", "space.yaml")
+    wait_for(lambda: len(begun(project)) == 2, "two trials")
+    refused = project.sweep("resume", "s-1")
+    assert refused.code == 1 and f"process {first.pid}" in refused.err and "already driven" in refused.err
+    first.send_signal(signal.SIGTERM)
+    done = project.end(first)
+    assert done.code == 130 and "sweep resume s-1" in done.err
+    assert all(alive(pid) for _, _, pid in begun(project))
+    status = project.sweep("status", "--json").json
+    assert status["state"] == "INTERRUPTED" and status["controller"] == {"pid": first.pid, "alive": False}
+    assert "sweep resume s-1" in project.sweep("status").out
+    second = project.start("resume", "--json")
+    wait_for(lambda: len(project.events("ControllerStarted")) == 2, "the resume")
+    assert len(begun(project)) == 2, "they were adopted"
+    (project.path / "hold").unlink()
+    done = project.end(second)
+    assert done.code == 0
+    is_told_right(done.json, 4)
+    assert sorted((trial, attempt) for trial, attempt, _ in begun(project)) == [(n, 1) for n in range(4)]
+
+
+@pytest.mark.parametrize("how", ["no journal", "empty journal", "torn journal", "a stranger's journal"])
+def test_a_journal_that_is_not_whole(project: Project, how: str) -> None:
+    """A torn tail is set aside; for anything worse there is an error in words."""
+    project.write("train.py", TRAIN)
+    project.run(trials=2)
+    path = project.directory().journal
+    whole = path.read_bytes()
+    if how == "no journal":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "torn": whole[:-25], "a": b'{"v": 99, "seq": 0}\n'}[how.split()[0]])
+    done = project.sweep("resume", "s-1", "--json")
+    assert "Traceback" not in done.err
+    if how == "torn journal":
+        assert done.code == 0 and done.json["counts"]["COMPLETE"] == 2
+        assert list(project.directory().path.glob("journal.jsonl.torn-*"))
+    else:
+        assert done.code == (3 if how == "no journal" else 1) and not done.out
+        assert {"no": "no sweep", "empty": "is empty", "a": "version"}[how.split()[0]] in done.err
