@@ -163,7 +163,12 @@ def replay(path: Path) -> tuple[Sweep, int, int]:
                 sweep = open_sweep(record.event)
             else:
                 step(sweep, record.event)
-        except (IllegalEvent, TypeError, ValueError, AttributeError) as error:  # the latter: its fields are no such
+        except (
+            IllegalEvent,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:  # the latter: its fields are no such
             raise JournalError(
                 f"{path}, record {record.seq} does not fit: {error}",
                 hint="if nobody changed the file this is a bug of sweep: please report it with the file",

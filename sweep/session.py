@@ -12,12 +12,12 @@ import platform
 import shutil
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweep import __version__, journal, rundir, source
 from sweep.clock import WallClock
@@ -27,16 +27,19 @@ from sweep.core import events as e
 from sweep.core.machine import open_sweep
 from sweep.core.model import Phase, Rules, Sweep, SweepState
 from sweep.errors import ConfigError, UsageError
+from sweep.job import NothingToSearch
 from sweep.launch.local import Nursery, open_pidfd, settle, wait_for_launches
 from sweep.launch.process import boot_id, start_time
-from sweep.ports import View
+from sweep.ports import Inbox, View
 from sweep.prepare import Preparer
 from sweep.rundir import SweepDir
-from sweep.search import OptunaSearch, build_pruner, build_sampler
 from sweep.slots.pool import Pool, open_pool
 from sweep.slots.usage import Gauge, Target
 from sweep.tracking.process import Follower
 from sweep.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    from sweep.search import OptunaSearch
 
 log = logging.getLogger("sweep.session")
 
@@ -72,8 +75,7 @@ class Session:
         nursery = Nursery(directory, project, config.warm, {**environ, **_warm_environment(self.pool, config)})
         self._closing.callback(nursery.close)
         post: list[Any] = []  # the controller does not exist yet
-        storage = config.storage or directory.study
-        search = OptunaSearch(config, self.sweep, storage, lambda event: post[0](event), clock.now)
+        search = self._make_search(lambda event: post[0](event), clock.now)
         missed = search.reconcile(self.sweep)
         self.controller = Controller(
             self.sweep,
@@ -97,6 +99,13 @@ class Session:
         gauge = Gauge(self._targets, self.pool.measure, clock.now)
         gauge.start()
         self._closing.callback(gauge.stop)
+
+    def _make_search(self, inbox: Inbox, now: Callable[[], float]) -> OptunaSearch | NothingToSearch:
+        if not self.config.metric:
+            return NothingToSearch(inbox, now, len(self.sweep.trials))
+        from sweep.search import OptunaSearch  # 0.2 s, which a job does not need
+
+        return OptunaSearch(self.config, self.sweep, self.config.storage or self.directory.study, inbox, now)
 
     def _targets(self) -> list[Target]:
         found = []
@@ -225,6 +234,10 @@ def check(config: SweepConfig, where: str | None = None) -> None:
     """What only Optuna and this version know to be wrong. where: the file. Raises ConfigError."""
     if config.devices_per_trial != 1:
         raise ConfigError(f"{config.devices_per_trial} is not in this version yet", key="devices_per_trial")
+    if not config.metric:
+        return
+    from sweep.search import build_pruner, build_sampler
+
     try:
         build_sampler(config, config.seed)
         build_pruner(config)

@@ -79,6 +79,21 @@ def run(space: Path, settings: Sequence[str], detach: bool, plain: bool, as_json
     sys.exit(run_file(space, overrides, detach=detach, plain=plain, as_json=as_json))
 
 
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.option("--name", help="Of the job; by default the script's.")
+@click.option("--devices", default="1", show_default=True, help="How many, or which: gpu:1, cpu:4, [0].")
+@_AS_JSON
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND...")
+def submit(name: str | None, devices: str, as_json: bool, command: Sequence[str]) -> None:
+    """Runs one command in the background, on the next free device: `sweep submit -- python train.py`.
+
+    Jobs wait for devices in the order in which they were submitted.
+    """
+    from sweep.cli.run import submit_job
+
+    sys.exit(submit_job(name, devices, command, as_json=as_json))
+
+
 @cli.command()
 @click.argument("space", type=click.Path(path_type=Path))
 @_SET

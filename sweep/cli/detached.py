@@ -64,12 +64,16 @@ def main(arguments: list[str]) -> int:
 def _open(task: dict[str, Any]) -> Any:
     from sweep import session
     from sweep.config.load import load
+    from sweep.config.model import SweepConfig
     from sweep.rundir import SweepDir
 
     if "space" in task:
         space = Path(task["space"])
         config, _ = load(space, task["overrides"])
         return session.begin(config, space.read_bytes(), Path.cwd(), os.environ)
+    if "config" in task:
+        config = SweepConfig.model_validate(task["config"])
+        return session.begin(config, json.dumps(task["config"], indent=1).encode(), Path.cwd(), os.environ)
     events = [e.from_json({**event, "at": 0.0}) for event in task["events"]]
     return session.resume(SweepDir(Path(task["directory"])), os.environ, events=events)
 

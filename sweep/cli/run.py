@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from sweep.cli.plain import PlainLines
 from sweep.cli.summary import print_summary
 from sweep.config.load import load
 from sweep.config.preflight import preflight
+from sweep.config.reading import assignments
 from sweep.core.events import LimitsSet, ResumeAsked, to_json
 from sweep.core.model import SweepState
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, UsageError
+from sweep.job import job
 from sweep.ports import View
 from sweep.session import Session
 
@@ -44,6 +46,22 @@ def run_file(space: Path, overrides: Mapping[str, Any], *, detach: bool, plain: 
     if detach:
         return _detach({"space": str(space), "overrides": dict(overrides)}, as_json)
     return screen.drive(session.begin(config, space.read_bytes(), project, os.environ, screen.view))
+
+
+def submit_job(name: str | None, devices: str, command: Sequence[str], *, as_json: bool) -> int:
+    """One command in the background, on the next free device; returns the exit code. Raises SweepError."""
+    config = job(command, {**({"name": name} if name else {}), **_job_devices(devices)})
+    if problems := preflight(config, Path.cwd()):
+        raise UsageError("\n".join(problems))
+    return _detach({"config": config.model_dump(mode="json")}, as_json)
+
+
+def _job_devices(devices: str) -> dict[str, Any]:
+    if not devices.isdecimal():
+        return {"devices": assignments([f"devices={devices}"])["devices"]}
+    if devices != "1":
+        raise UsageError(f"--devices {devices}: more than one device a job is not in this version yet")
+    return {}
 
 
 def resume_sweep(

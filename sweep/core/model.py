@@ -107,6 +107,11 @@ class Rules:
     def single(self) -> bool:
         return len(self.metrics) == 1
 
+    @property
+    def first(self) -> tuple[str, str]:
+        """Name and direction of the first objective; a job has none."""
+        return (self.metrics[0], self.directions[0]) if self.metrics else ("", "minimize")
+
 
 @dataclass(slots=True)
 class Attempt:

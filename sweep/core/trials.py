@@ -64,9 +64,9 @@ def _reported(sweep: Sweep, event: e.Reported) -> Effects:
         value = event.metrics.get(name)
         if value is not None and (name not in trial.best or better(direction, value, trial.best[name])):
             trial.best[name] = value
-            if name == rules.metrics[0]:
+            if name == rules.first[0]:
                 trial.best_step = event.step
-    value = event.metrics.get(rules.metrics[0])
+    value = event.metrics.get(rules.first[0])
     # Optuna takes one value a step: a repeated or earlier step (a retry that starts over) is not judged again
     if not rules.single or value is None or (trial.judged is not None and event.step <= trial.judged):
         return []
@@ -77,9 +77,10 @@ def _reported(sweep: Sweep, event: e.Reported) -> Effects:
 def _checkpointed(sweep: Sweep, event: e.Checkpointed) -> Effects:
     trial, attempt = _live(sweep, event.trial, event.attempt)
     attempt.lines += 1
-    made = Checkpoint(event.step, event.directory, trial.latest.get(sweep.rules.metrics[0]))
+    metric, direction = sweep.rules.first
+    made = Checkpoint(event.step, event.directory, trial.latest.get(metric))
     trial.checkpoints = [*(c for c in trial.checkpoints if c.directory != made.directory), made]
-    kept = {*trial.checkpoints[-max(1, sweep.rules.keep) :], best_checkpoint(trial, sweep.rules.directions[0])}
+    kept = {*trial.checkpoints[-max(1, sweep.rules.keep) :], best_checkpoint(trial, direction)}
     dropped = [c for c in trial.checkpoints if c not in kept]
     trial.checkpoints = [c for c in trial.checkpoints if c in kept]
     return [e.Discard(c.directory) for c in dropped]

@@ -124,7 +124,7 @@ def test_a_follower_killed_again_and_again_leaves_what_an_undisturbed_one_does(t
     directory = rundir.SweepDir(other / "sweeps" / "digits-1")
     while True:
         with Following(directory) as following:
-            following.process.join(dice.uniform(0.1, 0.4) * 1.15**kills)
+            following.process.join(dice.uniform(0.1, 0.4) * 1.25**kills)
             if following.process.exitcode is not None:
                 assert following.process.exitcode == 0, following.log()
                 break

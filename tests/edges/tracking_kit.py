@@ -139,7 +139,7 @@ def _processes() -> Any:
     context = multiprocessing.get_context("forkserver")
     before = dict(os.environ)
     os.environ.update(SETTINGS)
-    context.set_forkserver_preload(["sweep.tracking.follower"])
+    context.set_forkserver_preload(["sweep.tracking.follower", "mlflow.store.tracking.sqlalchemy_store"])
     multiprocessing.forkserver.ensure_running()
     os.environ.clear()
     os.environ.update(before)
