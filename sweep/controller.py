@@ -34,13 +34,12 @@ from sweep.launch import local
 from sweep.launch.watch import Watch, end_orphans
 from sweep.ports import Clock, Devices, Journal, Launcher, Order, Reply, Search, Slot, Tracker, View
 from sweep.rundir import SweepDir
+from sweep.supply import Supply
 
 log = logging.getLogger("sweep.controller")
 LOOK = 1.0  # seconds between two looks at everything
-PROBE = 0.25  # between two tries of slots that somebody else holds
 PICTURE = 0.25
 COLLECT = 30.0  # how long an ended trial's last metrics may be on their way out of MLflow
-ROOM = 64 << 20  # bytes that must be free on the disk before another trial is started
 NOTICES = 8
 
 Prepare = Callable[[e.Launch, Slot, int], Order]
@@ -69,31 +68,25 @@ class Controller:
         self._clock = clock
         self._search = search
         self._launcher = launcher
-        self._devices = devices
         self._prepare = prepare
         self._tracker = tracker
         self._view = view
-        self._slots = {slot.id: slot for slot in devices.slots}
-        self._leases: dict[str, int] = {}
-        self._foreign: set[str] = set()  # slots that somebody else held at the last look
+        self._supply = Supply(devices, directory.path, self.note)
         self._watches: dict[tuple[int, int], Watch] = {}
         self._collecting: dict[tuple[int, int], float] = {}
         self._effects: list[e.Effect] = []
         self._undelivered: list[e.Deliver] = []
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
-        self._trouble: dict[str, str] = {}
         self._leaving = False
         self._stuck = ""
-        self._next_look = self._next_probe = self._next_picture = 0.0
-        self._room_checked = 0.0
-        self._room = True
+        self._next_look = self._next_picture = 0.0
         self._handlers: dict[type[e.Effect], Callable[[Any], None]] = {
             e.Ask: lambda _: search.ask(),
             e.Prefer: search.prefer,
             e.Judge: search.judge,
             e.Tell: search.tell,
             e.Launch: self._launch,
-            e.Release: lambda order: os.close(self._leases.pop(order.slot)),
+            e.Release: lambda order: self._supply.give_back(order.slot),
             e.Deliver: self._deliver,
             e.Discard: self._discard,
             e.MakeRun: lambda order: tracker.make_run(order.trial) if tracker else None,
@@ -147,7 +140,8 @@ class Controller:
             while not self._inbox.empty():
                 self.feed(self._inbox.get())
             if not self._stuck:
-                self._offer(now)
+                for slot in self._supply.lease(self.sweep, now):
+                    self.feed(e.SlotOffered(self._clock.now(), slot.id, slot.device))
             if not self._settle() or self._inbox.empty():
                 break
         if self._view is not None and now >= self._next_picture:
@@ -158,8 +152,9 @@ class Controller:
         due = self._next_look
         if self._view is not None:
             due = min(due, self._next_picture)
-        if self.sweep.demand() and not self._stuck and self._room:
-            due = min(due, self._next_probe)
+        probe = self._supply.patience(self.sweep)
+        if probe is not None and not self._stuck:
+            due = min(due, probe)
         return max(0.0, due - time.monotonic())
 
     def feed(self, event: e.Event) -> str:
@@ -318,10 +313,7 @@ class Controller:
         undelivered, self._undelivered = self._undelivered, []
         for order in undelivered:
             self._deliver(order)
-        trouble = dict(self._devices.trouble)
-        for device in trouble.keys() - self._trouble.keys():
-            self.note(f"{device} is not used: {trouble[device]}")
-        self._trouble = trouble
+        self._supply.look()
         deadline = self.sweep.deadline()
         if deadline is not None and self._clock.now() >= deadline:
             self.feed(e.TimeUp(self._clock.now()))
@@ -334,50 +326,12 @@ class Controller:
         for event in watch.read(self.note):
             self.feed(event)
 
-    # ---- slots
-
-    def _offer(self, now: float) -> None:
-        """Leases free slots for as many trials as could use one now."""
-        wanted = self.sweep.demand()
-        if not wanted or not self._has_room(now):
-            self._devices.rest()
-            return
-        taken = {self.sweep.trials[number].attempts[-1].slot for number in self.sweep.live}
-        probing = now >= self._next_probe
-        for slot in self._devices.slots:
-            if slot.id in taken or slot.id in self._leases or (slot.id in self._foreign and not probing):
-                continue
-            lease = self._devices.acquire(slot, {"sweep": self.sweep.id})
-            if lease is None:
-                self._foreign.add(slot.id)
-                continue
-            self._foreign.discard(slot.id)
-            self._leases[slot.id] = lease
-            self.feed(e.SlotOffered(self._clock.now(), slot.id, slot.device))
-            wanted = self.sweep.demand()
-            if not wanted:
-                break
-        if probing:
-            self._next_probe = now + PROBE
-
-    def _has_room(self, now: float) -> bool:
-        if now - self._room_checked > LOOK:
-            self._room_checked = now
-            free = shutil.disk_usage(self._directory.path).free
-            if (free >= ROOM) != self._room:
-                self._room = not self._room
-                self.note(
-                    f"{free >> 20} MiB are free on the disk of {self._directory.path}: "
-                    + ("going on" if self._room else f"no new trials below {ROOM >> 20} MiB")
-                )
-        return self._room
-
     # ---- effects
 
     def _launch(self, order: e.Launch) -> None:
-        lease = self._leases.pop(order.slot)
+        slot, lease = self._supply.take(order.slot)
         try:
-            self._launcher.launch(self._prepare(order, self._slots[order.slot], lease))
+            self._launcher.launch(self._prepare(order, slot, lease))
         except OSError as error:
             cause = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
             self.post(e.LaunchFailed(self._clock.now(), order.trial, order.attempt, cause))
@@ -399,8 +353,7 @@ class Controller:
 
     def close(self) -> None:
         """Gives back what it holds; live attempts are not touched."""
-        for lease in self._leases.values():
-            os.close(lease)
+        self._supply.close()
         for watch in self._watches.values():
             watch.close()
         self._selector.close()

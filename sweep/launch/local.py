@@ -36,7 +36,7 @@ class Nursery:
         self._warm = warm
         self._environ = {**environ, "SWEEP_PROJECT": str(project)}
         self._sent: dict[tuple[int, int], Order] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes]
         self._start()
 
     def fileno(self) -> int:
@@ -114,21 +114,18 @@ class Nursery:
 
     def _restart(self) -> list[Reply]:
         """A new nursery; the orders that the old one had not answered are settled by what lies on disk."""
-        self._reap()
+        before = self._channel
+        self._process.wait()
         wait_for_launches(self._directory)
         self._start()
+        before.close()  # only now, for `fileno()` has to be another: the number of a closed one is given again
         sent, self._sent = self._sent, {}
         return [settle(self._directory, *key) for key in sent]
 
     def close(self) -> None:
         """Lets the nursery end; its supervisors live on."""
         self._channel.close()
-        self._reap()
-
-    def _reap(self) -> None:
-        self._channel.close()
-        if self._process is not None:
-            self._process.wait()
+        self._process.wait()
 
 
 def wait_for_launches(directory: SweepDir) -> None:

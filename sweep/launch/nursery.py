@@ -104,6 +104,8 @@ if __name__ == "__main__":
     script: list[str] = []
     try:
         main(sys.argv[1:])
+        sys.stdout.flush()
+        os._exit(0)  # without waiting for threads that a warm module may have begun
     except Become as trial:
         script = trial.argv
     if script:  # outside of `except`: what the script raises has nothing to do with how it came to be

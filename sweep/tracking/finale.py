@@ -68,19 +68,26 @@ def _duration(seconds: float) -> str:
 
 
 def send_sources(directory: SweepDir, sender: Sender, memory: Memory) -> None:
-    """space.yaml, source.json and the uncommitted changes, once they are there, once each. Raises Trouble."""
-    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
-        diff = Path(folder) / "source.diff"
-        text = _git(directory).get("diff")
-        if text and diff.name not in memory.done:
+    """space.yaml, source.json and the uncommitted changes in it, once each, once there. Raises Trouble."""
+    for path in (directory.space, directory.source):
+        if path.name in memory.done or not path.exists():
+            continue
+        try:
+            run_id, _ = sender.run_of(PARENT)
+            sender.store.upload(run_id, path)
+            if path == directory.source:
+                _send_diff(run_id, str(_git(directory).get("diff") or ""), sender)
+        except Refused as error:
+            sender.note(PARENT, f"{path.name} is not in MLflow: {error.message}")
+        memory.done[path.name] = "sent"
+
+
+def _send_diff(run_id: str, text: str, sender: Sender) -> None:
+    if text:
+        with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+            diff = Path(folder) / "source.diff"
             diff.write_text(text)
-        for path in (directory.space, directory.source, diff):
-            if path.name not in memory.done and path.exists():
-                try:
-                    sender.store.upload(sender.run_of(PARENT)[0], path)
-                except Refused as error:
-                    sender.note(PARENT, f"{path.name} is not in MLflow: {error.message}")
-                memory.done[path.name] = "sent"
+            sender.store.upload(run_id, diff)
 
 
 def send_best(directory: SweepDir, mirror: Mirror, sender: Sender, memory: Memory) -> None:

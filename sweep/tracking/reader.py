@@ -44,6 +44,8 @@ class Reader:
 
     def read(self) -> bool:
         """Takes in what is new, if it is not too much. False where everything has to be sent again."""
+        if self._fed >= self._limit:
+            return True
         try:
             for event, end in self._tail.read():
                 send = end > self.memory.cursor

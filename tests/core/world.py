@@ -52,6 +52,7 @@ class World:
         self.number = 0  # the study's next
         self.now = 0.0
         self.asks: deque[dict[str, Any] | None] = deque()  # with what was preferred for each
+        self.queue = list(opening.config["enqueue"])  # the user's own, not yet sampled
         self.leased: set[str] = set()
         self.runs: list[int] = []
         self.launches: dict[tuple[int, int], str] = {}
@@ -110,6 +111,11 @@ class World:
             self.asks.popleft()
             if isinstance(event, e.TrialSampled):
                 self.number = max(self.number, event.number + 1)
+                del self.queue[: event.origin == "enqueued"]
+            else:
+                self.queue = list(self.sweep.queue)  # one that it did not take may be gone
+        elif isinstance(event, e.Enqueued):
+            self.queue.append(event.params)
         elif isinstance(event, e.SlotOffered):
             assert event.slot in self.free() or event.slot not in self.slots
             self.leased.add(event.slot)
@@ -127,6 +133,7 @@ class World:
             self.judges.clear()
             self.delivered.clear()
             self._preferred = None
+            del self.queue[: sum(one["origin"] == "enqueued" for one in event.sampled)]
             self.number = max([self.number, *(one["number"] + 1 for one in event.sampled)])
 
     def _carry_out(self, order: e.Effect, cause: e.Event) -> None:
@@ -185,6 +192,7 @@ class World:
         assert sweep.asking == len(self.asks)
         # of a preference that came to nothing it knows when the orders beside it are answered, not before
         assert sweep.preferred >= sum(preferred is not None for preferred in self.asks)
+        assert list(sweep.queue) == self.queue
         assert set(sweep.offers) == self.leased
         assert sweep.held == {slot: key[0] for key, slot in [*self.launches.items(), *self.running.items()]}
         assert set(self.told) == {n for n, trial in sweep.trials.items() if trial.state.terminal}

@@ -252,11 +252,13 @@ def nursery_pid(room: Room) -> int:
 
 def test_a_nursery_that_was_killed_is_replaced_and_its_attempts_live_on(room: Room) -> None:
     attempt = room.start("sh", "-c", "sleep 0.5; exit 5")
+    before = room.nursery.fileno()
     os.kill(nursery_pid(room), signal.SIGKILL)
     lost = room.order(["true"])
     room.nursery.launch(lost)  # before anybody knows: no error, but an answer
     reply = room.answer()
     assert (reply.trial, reply.attempt, reply.started) == (lost.trial, 1, None) and "nursery died" in reply.error
+    assert room.nursery.fileno() != before, "or nobody would know that it has to be watched anew"
     assert room.start("true").end()["code"] == 0
     assert attempt.end()["code"] == 5
 
