@@ -151,6 +151,6 @@ def failed_again(sweep: Sweep) -> list[e.Event]:
     if not failed:
         raise SweepError(f"{sweep.id} has no failed trial")
     events: list[e.Event] = [e.Enqueued(0.0, dict(trial.params)) for trial in failed]
-    if sweep.rules.trials is not None:
-        events.append(e.LimitsSet(0.0, trials=max(sweep.rules.trials, len(sweep.trials)) + len(failed)))
+    if sweep.rules.trials is not None:  # first: what the limit leaves no room for is refused
+        events.insert(0, e.LimitsSet(0.0, trials=max(sweep.rules.trials, len(sweep.trials)) + len(failed)))
     return events

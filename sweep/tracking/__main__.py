@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sweep.tracking", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="the sweep's folder")
     parser.add_argument("--fd", type=int, help="one end of a socket pair, the controller has the other")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds to begin later: earlier ones died")
     arguments = parser.parse_args()
+    time.sleep(arguments.wait)
     os.environ.update(SETTINGS)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", TIMEOUT)
     for name in ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID"):

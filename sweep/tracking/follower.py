@@ -98,9 +98,8 @@ class Follower:
         if not self._alone():
             return 1
         while self.directory.path.is_dir():
-            busy = (self.reader.more or self.memory.owed) and not (
-                self.store_retry.error or self.files_retry.error
-            )
+            trouble = self.store_retry.error or self.files_retry.error
+            busy = not trouble and (self.reader.more or self.memory.owed)
             for message in self.link.wait(0.0 if busy else TICK):
                 self._hear(message)
             if self._displaced():
@@ -228,7 +227,10 @@ class Follower:
         for key in list(self.wanted_looks):
             trial = mirror.sweep.trials.get(key[0])
             run_id = self.memory.runs.get(key[0])
-            if trial is not None and run_id is not None and len(trial.attempts) >= key[1]:
+            known = trial is not None and len(trial.attempts) >= key[1]
+            if not known and self.reader.more:
+                continue  # its launch is still to be read
+            if trial is not None and known and run_id is not None:
                 try:
                     harvest.look(trial, trial.attempts[key[1] - 1], run_id, last=True)
                 except Refused as error:

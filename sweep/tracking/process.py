@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,10 @@ class Follower:
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
         self._buffer = b""
+        channel = ["--fd", str(theirs.fileno())]
         with theirs, self._directory.follower_log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sweep.tracking", str(self._directory.path), "--fd", str(theirs.fileno())],
+                [sys.executable, "-m", "sweep.tracking", str(self._directory.path), *channel, "--wait", str(wait)],
                 pass_fds=[theirs.fileno()],
                 cwd=self._project,
                 env=self._environ,
@@ -46,7 +46,7 @@ class Follower:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=lambda: _begin(wait),
+                preexec_fn=_be_nice,
             )
 
     def fileno(self) -> int:
@@ -120,6 +120,5 @@ class Follower:
             self._channel.setblocking(False)
 
 
-def _begin(wait: float) -> None:
+def _be_nice() -> None:
     os.nice(_NICENESS)
-    time.sleep(wait)

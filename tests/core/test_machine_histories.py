@@ -86,6 +86,16 @@ def test_several_objectives_have_values_but_no_best_and_no_judge() -> None:
     assert world.sweep.trials[0].values == (0.5, 9.0) and world.sweep.best is None
 
 
+def test_a_job_has_no_objective_and_is_complete_when_it_ends_well() -> None:
+    world = begin(trials=1, metrics=(), directions=())
+    key = run(world)
+    assert world.feed(e.Reported(world.time(), *key, 1, {"acc": 0.5})) == []
+    assert world.feed(e.Checkpointed(world.time(), *key, 1, "c/1")) == []
+    end = world.feed(e.AttemptEnded(world.time(), *key, code=0))
+    assert end == [e.Tell(0, TrialState.COMPLETE, (), Outcome.COMPLETED), e.Finish()]
+    assert world.sweep.best is None
+
+
 def test_a_trial_that_ends_without_its_metric_fails_and_says_what_it_did_report() -> None:
     world = begin(trials=2)
     silent, other = run(world), run(world)

@@ -90,9 +90,14 @@ class Project:
         return self.write("space.yaml", json.dumps({k: v for k, v in whole.items() if v is not None}, indent=1))
 
     def start(self, *words: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        usual = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "stdin": subprocess.DEVNULL,
+            "cwd": self.path,
+        }
         return subprocess.Popen(
-            [COMMAND, *words], cwd=self.path, env={**self.env, **(env or {})}, text=True, **{**pipes, **options}
+            [COMMAND, *words], env={**self.env, **(env or {})}, text=True, **{**usual, **options}
         )
 
     def end(self, process: subprocess.Popen[str]) -> Result:

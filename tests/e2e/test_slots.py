@@ -1,0 +1,99 @@
+"""Slots and time: nobody gets what somebody else holds, and limits hold."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project, wait_for
+
+# writes down when it began and ended, on which slot, and what it was shown of the devices
+TRAIN = """
+    import json, os, time, sweep
+    trial = sweep.current_trial()
+    slot = json.load(open(trial.directory + "/attempt.json"))["slot"]
+    begun = time.monotonic()
+    for step in range(3):
+        trial.report(step, acc=1)
+        time.sleep(0.05)
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    with open("turns", "a") as file:
+        file.write(json.dumps([slot, begun, time.monotonic(), trial.sweep, shown]) + "\\n")
+"""
+GPUS = ("gpu uuid=GPU-aaaaaaaa-0 name=Fake_H100", "gpu uuid=GPU-bbbbbbbb-0 name=Fake_H100")
+Turn = tuple[str, float, float, str, str]
+
+
+def turns(project: Project) -> list[Turn]:
+    return [tuple(json.loads(line)) for line in (project.path / "turns").read_text().splitlines()]
+
+
+def at_once(found: list[Turn]) -> list[tuple[Turn, Turn]]:
+    return [(one, other) for one, other in combinations(found, 2) if one[1] < other[2] and other[1] < one[2]]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_two_sweeps_never_hold_one_slot_at_once(project: Project, fake_nvml: Any, kind: str) -> None:
+    fake_nvml.write(*GPUS)
+    project.env.update(fake_nvml.env)
+    project.write("train.py", TRAIN)
+    project.space(trials=8, devices="cpu:2" if kind == "cpu" else "auto")
+    both = [project.start("run", "space.yaml", "--json") for _ in range(2)]
+    documents = [project.end(one).json for one in both]
+    assert [one["counts"]["COMPLETE"] for one in documents] == [8, 8]
+    found = turns(project)
+    assert len(found) == 16
+    assert all(one[0] != other[0] for one, other in at_once(found))
+    assert {slot for slot, *_ in found} == (
+        {"cpu-0", "cpu-1"} if kind == "cpu" else {"gpu-aaaaaaaa-0", "gpu-bbbbbbbb-0"}
+    )
+    for slot, *_, shown in found:
+        assert shown == ("" if kind == "cpu" else slot.replace("gpu", "GPU"))
+    for sweep in ("s-1", "s-2"):
+        assert len([turn for turn in found if turn[3] == sweep]) == 8
+
+
+def test_a_sweep_waits_while_another_has_every_slot(project: Project) -> None:
+    (project.path / "hold").touch()
+    project.write("hold.py", "import os, time\nwhile os.path.exists('hold'): time.sleep(0.02)\nprint('acc 1')")
+    project.space(command="python hold.py", report={"pattern": "acc (?P<acc>.*)"}, trials=2)
+    first = project.start("run", "space.yaml", "--json")
+    wait_for(lambda: len(project.events("AttemptStarted")) == 2, "the first sweep's trials")
+    second = project.start("run", "space.yaml", "--json", "--set", "name=other", "--trials", "1")
+    wait_for(lambda: project.events("TrialSampled", "other-1"), "the second sweep's configuration")
+    assert not project.events("SlotOffered", "other-1")
+    (project.path / "hold").unlink()
+    for process in (first, second):
+        assert project.end(process).code == 0
+    assert project.events("SlotOffered", "other-1")[0]["at"] > project.events("AttemptEnded")[0]["at"]
+
+
+def test_the_users_own_limit_on_slots(project: Project) -> None:
+    project.write("train.py", TRAIN)
+    project.run(trials=4, slots=1, devices="cpu:3")
+    assert len(turns(project)) == 4 and at_once(turns(project)) == []
+
+
+def test_after_its_timeout_a_sweep_starts_nothing_more(project: Project) -> None:
+    project.write("train.py", TRAIN)
+    document = project.run(trials=None, timeout="0.8s")
+    assert document["state"] == "FINISHED" and document["why"] == "its timeout of 0.8 s has passed"
+    assert 2 <= document["counts"]["COMPLETE"] < 40 and document["counts"]["FAIL"] == 0
+    (timeout,) = project.events("TimeUp")
+    opened = project.events("SweepOpened")[0]["at"]
+    assert 0.8 <= timeout["at"] - opened < 5
+    assert all(one["at"] <= timeout["at"] for one in project.events("SlotOffered"))
+    assert len(project.events("AttemptEnded")) == len(turns(project)), "those that ran have finished"
+
+
+def test_a_gpu_that_is_not_there_is_named(project: Project, fake_nvml: Any) -> None:
+    fake_nvml.write(*GPUS)
+    project.env.update(fake_nvml.env)
+    project.write("train.py", TRAIN)
+    project.space(devices=[0, 7])
+    done = project.sweep("run", "space.yaml")
+    assert done.code == 2 and "GPU 7 is not there" in done.err and "GPU-bbbbbbbb-0" in done.err
+    assert not Path(project.path, "sweeps").exists()
