@@ -1,6 +1,6 @@
 """What the core costs: a sweep of 100,000 trials on 1,000 slots in virtual time, and its journal.
 
-    python benchmarks/core.py [--trials 100000] [--slots 1000]
+    python -m benchmarks.core [--trials 100000] [--slots 1000]
 
 The edges here do nothing but answer: the sampler at once, a process when its virtual hour or so is over. Of the
 trials, one in 20 crashes once and is tried again, one in 10 is pruned at its second report. Timed is `step` alone,

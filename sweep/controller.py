@@ -130,6 +130,8 @@ class Controller:
                 break
             for key, _ in self._selector.select(self._patience()):
                 key.data()
+        if self._view is not None:  # once more, for what was noted in the last moment
+            self._view.picture(self.sweep, self._clock.now(), tuple(self.notices))
 
     def _turn(self) -> None:
         now = time.monotonic()

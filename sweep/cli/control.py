@@ -61,12 +61,10 @@ def enqueue(wanted: str, params: Mapping[str, Any], *, as_json: bool) -> None:
     """A configuration of the user's own, next in line."""
     sweep, _ = _find(wanted)
     config = SweepConfig.model_validate(sweep.config)
-    problems = [
-        f"{'.'.join(map(str, problem.path))}: {problem.message}"
-        for problem in params_problems(config.space, params)
-    ]
-    if problems or not params:
-        raise UsageError("\n".join(problems) or "no parameters", hint="such as: sweep enqueue SWEEP lr=0.01")
+    for problem in params_problems(config.space, params):
+        raise UsageError(f"{'.'.join(map(str, problem.path))}: {problem.message}", hint=problem.hint)
+    if not params:
+        raise UsageError("no parameters", hint="such as: sweep enqueue SWEEP lr=0.01")
     _change(wanted, e.Enqueued(0.0, dict(params)), "next in line", as_json)
 
 

@@ -120,8 +120,8 @@ class _Screen:
 
     def drive(self, session: Session) -> int:
         if not self._json:
-            self._console.print(f"{session.sweep.id}  in {session.directory.path}", highlight=False)
-            self._console.print(session.pool.said, highlight=False)
+            for line in (f"{session.sweep.id}  in {session.directory.path}", session.pool.said):
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         try:
             with self._table or nullcontext():
                 code = session.run()

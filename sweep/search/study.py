@@ -38,6 +38,8 @@ T = TypeVar("T")
 log = logging.getLogger("sweep.search")
 _OWNER = "sweep"  # user attribute of our trials in a shared study
 _WISHED = "enqueued"  # user attribute of those that hold a configuration of the user's own
+# what a database says to one of two that make its tables at the same time
+_RACES = ("already exists", "unique constraint", "duplicate", "database is locked")
 _PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries of a storage that refuses
 
 
@@ -74,18 +76,25 @@ class OptunaSearch:
         if self._config.sampler and self._config.sampler.name.lower().startswith(("qmc", "grid")):
             seed = self._config.seed  # it names the whole sequence; where that stands is in the study
         sampler, pruner = build_sampler(self._config, seed), build_pruner(self._config)
-        try:
-            place = storage if self._backend is None else optuna.storages.JournalStorage(self._backend)
-            name = self._config.name if self._shared else self._id
-            return optuna.create_study(
-                storage=place, study_name=name, directions=self._config.direction, sampler=sampler, pruner=pruner,
-                load_if_exists=True,
-            )  # fmt: skip
-        except Exception as error:  # drivers raise what they like
-            raise StorageError(
-                f"the study's storage {storage} does not open: {str(error).splitlines()[0]}",
-                hint="check `storage` in the file; leave it out for a file in the sweep's own folder",
-            ) from None
+        name = self._config.name if self._shared else self._id
+        for patience in (*_PATIENCE[:3], None):
+            try:
+                place = storage if self._backend is None else optuna.storages.JournalStorage(self._backend)
+                return optuna.create_study(
+                    storage=place, study_name=name, directions=self._config.direction, sampler=sampler,
+                    pruner=pruner, load_if_exists=True,
+                )  # fmt: skip
+            except Exception as error:  # drivers raise what they like
+                said = str(error).splitlines()[0] if str(error) else repr(error)
+                if patience is None or not any(word in said.lower() for word in _RACES):
+                    break
+                time.sleep(patience)
+        raise StorageError(
+            f"the study's storage {storage} does not open: {said}",
+            hint="check `storage` in the file; leave it out for a file in the sweep's own folder"
+            if self._shared
+            else "move it away: it is written anew from the sweep's journal",
+        )
 
     def reconcile(self, sweep: Sweep) -> list[dict[str, Any]]:
         """Mends the study after the journal, before `start`; returns configurations that it had missed."""

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from world import World, controller, opened, picture
 
@@ -258,7 +258,10 @@ NUMBERS = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 5e
 
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
-@given(metrics=st.dictionaries(st.text(), NUMBERS), text=st.text(st.characters(codec=None)))
+@given(
+    metrics=st.dictionaries(st.text(), NUMBERS), text=st.text(st.characters(categories=["L", "Cc", "Cs", "So"]))
+)
+@example(metrics={}, text=b"\xff caf\xe9".decode(errors="surrogateescape"))
 def test_numbers_and_words_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, metrics: dict[str, float], text: str
 ) -> None:

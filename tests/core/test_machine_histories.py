@@ -157,6 +157,15 @@ def test_a_lowered_limit_on_slots_holds_for_slots_that_are_offered_already() -> 
     assert world.sweep.demand() > 1
 
 
+def test_a_slot_beyond_the_limit_launches_nothing() -> None:
+    world = begin(slots=2, trials=8)
+    world.feed(e.LimitsSet(world.time(), slots=1))
+    run(world)
+    sample(world)
+    assert list(world.sweep.ready) == [1]
+    assert world.feed(e.SlotOffered(world.time(), "s1", "cpu")) == [e.Release("s1")]
+
+
 def test_the_limit_on_slots_counts_what_is_offered() -> None:
     world = begin(slots=4, trials=8, ahead=0)
     world.feed(e.LimitsSet(world.time(), slots=2))

@@ -458,3 +458,14 @@ def test_a_full_disk_tears_nothing_and_loses_nothing(
 def test_a_storage_that_does_not_open_is_named(url: str, bench: Any) -> None:
     with pytest.raises(StorageError, match=f"storage {re.escape(url)} does not open"):
         bench(storage=url)
+
+
+def test_a_study_that_was_damaged_can_be_written_anew(tmp_path: Path, bench: Any) -> None:
+    here = three(bench)
+    path = tmp_path / "study.log"
+    path.write_bytes(path.read_bytes().replace(b'"op_code"', b'"op_c', 1))
+    with pytest.raises(StorageError, match=r"(?s)study.log does not open.*move it away"):
+        bench(sweep=here.sweep)
+    path.rename(tmp_path / "away")
+    bench(sweep=here.sweep).close()
+    assert [trial.state.name for trial in study(path).trials] == ["COMPLETE", "PRUNED", "RUNNING"]
