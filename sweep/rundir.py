@@ -111,24 +111,32 @@ def _numbers(root: Path, name: str) -> list[int]:
     return [int(found[1]) for entry in root.iterdir() if (found := pattern.fullmatch(entry.name))]
 
 
-def find(project: Path, wanted: str | None) -> SweepDir:
-    """The sweep with this id, the newest with this name, or the newest of all. Raises NotFoundError."""
+def sweeps(project: Path) -> list[SweepDir]:
+    """The sweeps of a folder, oldest first."""
     root = project / ROOT
     known = [path for path in root.iterdir() if (path / "journal.jsonl").exists()] if root.is_dir() else []
+    return [SweepDir(path) for path in sorted(known, key=_age)]
+
+
+def _age(path: Path) -> int:
+    try:
+        return (path / "space.yaml").stat().st_mtime_ns  # written once, at the beginning
+    except OSError:
+        return 0
+
+
+def find(project: Path, wanted: str | None) -> SweepDir:
+    """The sweep with this id, the newest with this name, or the newest of all. Raises NotFoundError."""
+    known = sweeps(project)
     if wanted is not None:
-        exact = [path for path in known if path.name == wanted]
-        known = exact or [path for path in known if re.fullmatch(re.escape(wanted) + r"-\d+", path.name)]
+        named = [one for one in known if re.fullmatch(re.escape(wanted) + r"-\d+", one.id)]
+        known = [one for one in known if one.id == wanted] or named
     if not known:
         raise NotFoundError(
-            f"no sweep {wanted!r} in {root}" if wanted else f"no sweep in {root}",
+            f"no sweep {wanted!r} in {project / ROOT}" if wanted else f"no sweep in {project / ROOT}",
             hint="`sweep run space.yaml` starts one; sweeps are looked for in the folder that you are in",
         )
-    return SweepDir(max(known, key=lambda path: path.stat().st_ctime_ns if wanted is None else _number(path)))
-
-
-def _number(path: Path) -> int:
-    tail = path.name.rpartition("-")[2]
-    return int(tail) if tail.isdigit() else 0
+    return known[-1]
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:

@@ -54,11 +54,8 @@ def show_best(wanted: str | None, *, as_json: bool) -> None:
 
 
 def show_list(*, as_json: bool) -> None:
-    root = Path.cwd() / rundir.ROOT
     found: list[dict[str, Any]] = []
-    folders = root.iterdir() if root.is_dir() else iter(())
-    for folder in sorted(folders, key=lambda path: path.stat().st_ctime_ns):
-        directory = SweepDir(folder)
+    for directory in rundir.sweeps(Path.cwd()):
         try:
             sweep, _, _ = journal.replay(directory.journal)
         except JournalError:
