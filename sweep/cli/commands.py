@@ -256,5 +256,5 @@ def _overrides(settings: Sequence[str], short: dict[str, Any]) -> dict[str, Any]
     """`--set key=value` with the value read as YAML, and the short options beside it."""
     from sweep.config.reading import assignments
 
-    given = {key: value for key, value in short.items() if value is not None}
-    return {**given, **assignments(settings)}
+    given = [f"{key}={value}" for key, value in short.items() if value is not None]
+    return assignments([*given, *settings])
