@@ -47,6 +47,8 @@ def run(folder: Path, space: str, *options: str) -> Timed:
     if done.returncode not in (0, 1) or not done.stdout:
         raise SystemExit(done.stderr.decode())
     document = json.loads(done.stdout)
+    if document["counts"]["FAIL"]:
+        raise SystemExit(f"{document['counts']['FAIL']} trials failed: {document['trials'][-1]['why']}")
     events = [record.event for record in records(SweepDir(Path(document["directory"])).journal)]
     return Timed(
         called=called,

@@ -185,7 +185,8 @@ class Controller:
             self._stuck = ""
             self.note("the journal can be written again")
         effects, self._effects = self._effects, []
-        for order in effects:
+        # what a free slot waits for goes first: it does not depend on the others, whose own sequence stays
+        for order in sorted(effects, key=lambda effect: not isinstance(effect, e.Launch)):
             self._handlers[type(order)](order)
         return True
 

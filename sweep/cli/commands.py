@@ -106,6 +106,21 @@ def check(space: Path, settings: Sequence[str], as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("script", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; by default space.yaml.")
+@click.option("--force", is_flag=True, help="Writes over a file that is there.")
+@_AS_JSON
+def init(script: Path, output: Path | None, force: bool, as_json: bool) -> None:
+    """Writes a first space.yaml for SCRIPT, from its argparse options and what it reports.
+
+    The script is read, not run. Where there is a folder search_spaces, the file goes there.
+    """
+    from sweep.cli.init import init_file
+
+    init_file(script, output, force=force, as_json=as_json)
+
+
+@cli.command()
 @_SWEEP
 @click.option("--trials", type=click.IntRange(min=1), help="Extends it to so many configurations.")
 @click.option("--failed", is_flag=True, help="Runs the configurations of failed trials once more.")
@@ -217,12 +232,13 @@ def status(sweep: str | None, as_json: bool) -> None:
 
 
 @cli.command("list")
+@click.option("--all", "everywhere", is_flag=True, help="In every folder in which you have begun a sweep.")
 @_AS_JSON
-def list_sweeps(as_json: bool) -> None:
+def list_sweeps(everywhere: bool, as_json: bool) -> None:
     """What runs and ran in this folder."""
     from sweep.cli.show import show_list
 
-    show_list(as_json=as_json)
+    show_list(everywhere=everywhere, as_json=as_json)
 
 
 @cli.command()
@@ -233,6 +249,31 @@ def best(sweep: str | None, as_json: bool) -> None:
     from sweep.cli.show import show_best
 
     show_best(sweep, as_json=as_json)
+
+
+@cli.command()
+@_SWEEP
+@click.option("--older-than", metavar="AGE", help="All that ended so long ago: 30d, 12h.")
+@click.option(
+    "--keep-best/--no-keep-best", default=None, help="The best trial's best checkpoint stays; by default it does."
+)
+@click.option("--purge", is_flag=True, help="Takes the whole folder of the sweep, its journal included.")
+@click.option("--dry-run", is_flag=True, help="Says what would go; changes nothing.")
+@_AS_JSON
+def clean(
+    sweep: str | None, older_than: str | None, keep_best: bool | None, purge: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Frees what ended sweeps hold on the disk: checkpoints and the output of trials.
+
+    What tells their story stays, so that status, best, why and list still answer. A sweep that has not ended is
+    never touched.
+    """
+    from sweep.cli.clean import clean as free
+
+    if purge and keep_best:
+        raise click.UsageError("--purge leaves nothing: take --keep-best out, or --purge")
+    keep = keep_best is not False
+    free(sweep, older_than, keep_best=keep, purge=purge, dry_run=dry_run, as_json=as_json)
 
 
 @cli.command()

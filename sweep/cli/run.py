@@ -76,7 +76,8 @@ def resume_sweep(
     events = failed_again(sweep) if failed else []
     if trials is not None:
         events.append(LimitsSet(0.0, trials=trials))
-    if sweep.state is SweepState.PAUSED or (events and sweep.state.ended) or sweep.state is SweepState.DRAINING:
+    has_more = events or sweep.in_line() or sweep.room()
+    if sweep.state in (SweepState.PAUSED, SweepState.DRAINING) or (sweep.state.ended and has_more):
         events.append(ResumeAsked(0.0))
     if events and rundir.locked(directory.controller_lock):
         for event in events:

@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from sweep import journal, rundir
+from sweep import journal, projects, rundir
 from sweep.cli import words
 from sweep.cli.document import best_document, state_word, sweep_document, trial_document
 from sweep.core.model import Sweep
@@ -53,9 +54,11 @@ def show_best(wanted: str | None, *, as_json: bool) -> None:
         console.print(f"  {trial['command']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_list(*, as_json: bool) -> None:
+def show_list(*, everywhere: bool, as_json: bool) -> None:
+    """The sweeps of this folder, or also those of the others in which this user has begun any."""
+    folders = dict.fromkeys([*(projects.known(os.environ) if everywhere else ()), Path.cwd()])
     found: list[dict[str, Any]] = []
-    for directory in rundir.sweeps(Path.cwd()):
+    for directory in (one for folder in folders for one in _readable(folder)):
         try:
             sweep, _, _ = journal.replay(directory.journal)
         except JournalError:
@@ -75,14 +78,23 @@ def show_list(*, as_json: bool) -> None:
         print(json.dumps({"sweeps": found}))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("sweep", "state", "complete", "pruned", "failed", "best"):
-        table.add_column(title, justify="right" if title in ("complete", "pruned", "failed") else "left")
+    for title in ("sweep", "state", "complete", "pruned", "failed", "best", *(["folder"] if everywhere else [])):
+        right = title in ("complete", "pruned", "failed")
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
     for one in found:
         counts, best = one["counts"], one["best"]
         value = ", ".join(words.number(v) for v in best["values"]) if best else ""
         done = (str(counts[state]) for state in ("COMPLETE", "PRUNED", "FAIL"))
-        table.add_row(one["id"], one["state"], *done, value)
+        place = [words.clean(str(Path(one["directory"]).parent.parent))] if everywhere else []
+        table.add_row(one["id"], one["state"], *done, value, *map(Text, place))
     Console().print(table)
+
+
+def _readable(project: Path) -> list[SweepDir]:
+    try:
+        return rundir.sweeps(project)
+    except OSError:  # it went, or was closed to us, while we looked
+        return []
 
 
 def open_ui(wanted: str | None, port: int) -> None:

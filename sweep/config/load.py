@@ -148,7 +148,8 @@ def _problems(document: Document, detail: ErrorDetails) -> list[Problem]:
         return [Problem(p.message, _path(document.data, (*loc, *p.path)), p.hint) for p in context["problems"]]
     if kind == "missing":
         key = str(loc[-1])
-        return [Problem("is missing", (*path, key), _REQUIRED.get(key))]
+        below = () if path[-1:] == (key,) else (key,)  # `metric:` with nothing behind it has a place of its own
+        return [Problem("is missing", (*path, *below), _REQUIRED.get(key))]
     if kind == "extra_forbidden":
         key = str(loc[-1])
         allowed = _allowed(loc)

@@ -266,9 +266,9 @@ def _launch(sweep: Sweep) -> e.Launch:
 
 
 def _ask(sweep: Sweep, orders: Effects) -> None:
-    """Enough configurations for every leased slot, and `ahead` more."""
+    """Enough configurations for every leased slot, and some ahead."""
     usable = min(len(sweep.offers), sweep.spare())
-    wanted = usable + sweep.rules.ahead - len(sweep.ready) - sweep.asking
+    wanted = usable + sweep.ahead() - len(sweep.ready) - sweep.asking
     if wanted <= 0:
         return
     for _ in range(min(wanted, sweep.unsampled())):

@@ -85,7 +85,7 @@ class Rules:
     grace: seconds between a verdict and SIGTERM. kill_after: seconds between SIGTERM and SIGKILL.
     retries: outcome name -> how many further attempts it buys. LOST is not charged, only bounded.
     fail_fast: this many first trials that fail alike end the sweep; 0 never does.
-    ahead: configurations sampled before a slot is free for them.
+    ahead: configurations sampled before a slot is free for them (more where trials are quick: Sweep.ahead).
     """
 
     metrics: tuple[str, ...]
@@ -172,6 +172,7 @@ class Trial:
 
 
 _NO_LIMIT = 1 << 30
+QUICK = 10.0  # seconds
 
 
 @dataclass(slots=True)
@@ -197,11 +198,22 @@ class Sweep:
     best: int | None = None  # number of the best COMPLETE trial (single objective)
     failed: bool = False  # the sweep itself failed, whatever its trials did
     first_failures: list[str] | None = field(default_factory=list)  # causes, until a trial does not fail
+    pace: float | None = None  # seconds that attempts took lately, a moving average
     controller: dict[str, Any] = field(default_factory=dict)
     active: float = 0.0  # seconds that earlier controllers drove this sweep
     forgiven: float = 0.0  # driven seconds that the timeout does not count: it had passed when it was resumed
     resumed: float = 0.0  # when the present controller took over
     at: float = 0.0  # time of the newest event
+
+    def ahead(self) -> int:
+        """How many configurations should lie ready for slots that are not free yet.
+
+        Each is chosen without the results that are still on their way, so there are few of them; but where trials
+        are QUICK, several slots are free at once and often, and a trial would wait for the sampler.
+        """
+        if not self.rules.ahead or self.pace is None or self.pace > QUICK:
+            return self.rules.ahead
+        return max(self.rules.ahead, len(self.live))
 
     def spare(self) -> int:
         """How many more attempts may live at once, by the user's own limit on slots."""

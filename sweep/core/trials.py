@@ -105,6 +105,8 @@ def _attempt_ended(sweep: Sweep, event: e.AttemptEnded) -> Effects:
     trial, attempt = _live(sweep, event.trial, event.attempt)
     outcome, state, values, why = judge_end(trial, attempt, event, sweep.rules)
     attempt.phase, attempt.ended, attempt.outcome, attempt.why = Phase.ENDED, event.at, outcome, why
+    took = max(0.0, event.at - attempt.launched)
+    sweep.pace = took if sweep.pace is None else 0.8 * sweep.pace + 0.2 * took
     sweep.live.remove(trial.number)
     del sweep.held[attempt.slot]
     if state is TrialState.FAIL and may_retry(trial, outcome, sweep.rules):

@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
     trouble = warm_up(warm, os.environ.pop("SWEEP_PROJECT"))
     gc.collect()
     gc.freeze()  # the forks share these pages
+    gc.disable()  # and none of them lives on garbage; a warm trial gets its collector back
     serve(channel, lock, bool(warm) and not trouble, trouble)
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
 import traceback
@@ -234,8 +235,6 @@ class _Attempt:
                 self.reports.finish()
 
     def _write_exit(self) -> None:
-        import resource
-
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._write(
             "exit.json",

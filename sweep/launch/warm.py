@@ -7,6 +7,7 @@ the modules themselves and all that they read of the environment when they were 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -36,6 +37,8 @@ def warm_up(modules: list[str], project: str) -> str:
 
 def run_as_main(argv: list[str]) -> None:
     """Runs `python script.py ...` or `python -m module ...` in this interpreter. Raises SystemExit."""
+    gc.enable()  # the nursery does without
+    gc.unfreeze()
     sys.stdout, sys.stderr = _unbuffered(1, sys.stdout), _unbuffered(2, sys.stderr)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
     if "numpy" in sys.modules:  # seeded by chance at its import; `random` and Paddle see to it by themselves

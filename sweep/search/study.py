@@ -223,8 +223,7 @@ class OptunaSearch:
                 self._now(), f"all {self._limit} configurations of the space have been sampled"
             )
         if self._backend is None:
-            trial = self._study.ask()
-            trial.set_user_attr(_OWNER, self._id)
+            trial = self._ask_as_owner()
             params = suggest(trial, self._config)
         else:
             with self._backend.whole():
@@ -232,6 +231,20 @@ class OptunaSearch:
                 params = suggest(trial, self._config)
         origin = "enqueued" if _WISHED in trial.user_attrs else "sampler"
         return e.TrialSampled(self._now(), trial.number, params, origin)
+
+    def _ask_as_owner(self) -> optuna.Trial:
+        """As study.ask() does it, in a study that others use: their wishes are left to them, and a new trial is
+        ours from its first moment, so that a crash leaves none that nobody would ever tell.
+        """
+        study, storage = self._study, self._study._storage
+        study._thread_local.cached_all_trials = None
+        for wish in study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)):
+            owner = wish.user_attrs.get(_OWNER, self._id)  # somebody's optuna-dashboard may have enqueued it
+            if owner == self._id and storage.set_trial_state_values(wish._trial_id, OptunaState.RUNNING):
+                storage.set_trial_user_attr(wish._trial_id, _OWNER, self._id)
+                return optuna.Trial(study, wish._trial_id)
+        ours = optuna.trial.create_trial(state=OptunaState.RUNNING, user_attrs={_OWNER: self._id})
+        return optuna.Trial(study, storage.create_new_trial(study._study_id, ours))
 
     def _sampled(self) -> int:
         return sum("fixed_params" not in t.system_attrs for t in self._study.get_trials(deepcopy=False))

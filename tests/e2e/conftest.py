@@ -22,7 +22,7 @@ from sweep.rundir import SweepDir
 COMMAND = str(Path(sys.executable).with_name("sweep"))
 LONGEST = 60.0  # seconds that anything here may take
 # what a sweep reads of the environment, and what would make it slow or different
-FOREIGN = ("SWEEP_", "MLFLOW_", "CUDA_", "PYTHON", "OMP_", "COLUMNS", "LINES", "TERM", "VIRTUAL_ENV", "CONDA")
+FOREIGN = ("SWEEP_", "MLFLOW_", "CUDA_", "PYTHON", "OMP_", "COLUMNS", "LINES", "TERM", "VIRTUAL_ENV", "CONDA", "XDG_")
 
 
 def wait_for(seen: Callable[[], Any], what: str, seconds: float = LONGEST) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from conftest import Project
+from conftest import COMMAND, LONGEST, Project
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -179,3 +180,14 @@ def test_an_early_end_of_the_reader_changes_nothing(project: Project) -> None:
         assert "Traceback" not in done.err and "Exception ignored" not in done.err
         assert done.code == 0
     assert [one["counts"]["COMPLETE"] for one in project.sweep("list", "--json").json["sweeps"]] == [3, 3]
+
+
+def test_a_sweep_whose_outputs_were_closed_before_it_began(project: Project) -> None:
+    project.write("train.py", TRAIN)
+    project.space()
+    done = subprocess.run(
+        ["bash", "-c", f"{COMMAND} run space.yaml >&- 2>&-"], cwd=project.path, env=project.env, timeout=LONGEST
+    )
+    assert done.returncode == 0
+    assert project.events("SweepOpened") and len(project.events("AttemptEnded")) == 3
+    assert all(json.loads(line) for line in project.directory().journal.read_text().splitlines())

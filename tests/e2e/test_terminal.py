@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import signal
 import sqlite3
@@ -115,6 +116,16 @@ def test_the_third_ctrl_c_does_not_wait_for_those_that_do_not_listen(terminal: T
         wait_for(lambda kind=kind: project.events(kind), kind)
     child.sendintr()
     assert left(child)[0] == 130 and leases_are_free(project)
+
+
+def test_it_outlives_its_terminal(terminal: Terminal, project: Project) -> None:
+    child = terminal()
+    os.close(child.child_fd)  # hangs up; pexpect's own close() would send signals as well
+    child.closed = child.ptyproc.closed = True
+    (project.path / "finish").touch()
+    assert child.wait() == 0
+    assert len(project.events("AttemptEnded")) == 20
+    assert project.sweep("status", "--json").json["state"] == "FINISHED"
 
 
 def test_the_table_fits_the_screen_and_is_gone_at_the_end(terminal: Terminal, project: Project) -> None:

@@ -419,6 +419,25 @@ def test_a_trial_that_was_only_half_sampled_in_a_shared_study_is_given_up(tmp_pa
     assert (states[half.number], states[other.number]) == ("FAIL", "RUNNING")
 
 
+def test_sweeps_that_share_a_study_leave_each_others_wishes_alone(tmp_path: Path, bench: Any) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    here = bench(storage=url)
+    theirs = optuna.load_study(study_name="s", storage=url)
+    theirs.enqueue_trial({"x": 0.125}, user_attrs={"sweep": "s-2", "enqueued": True})
+    theirs.enqueue_trial({"x": 0.375})  # by hand, for whoever comes
+    here.search.prefer(e.Prefer({"x": 0.5}))
+    found = [here.sample() for _ in range(3)]
+    here.close()
+    assert [one.params["x"] for one in found[:2]] == [0.375, 0.5] and found[2].params["x"] not in (
+        0.125,
+        0.375,
+        0.5,
+    )
+    assert [one.number for one in found] == [1, 2, 3]
+    assert theirs.trials[0].state.name == "WAITING"
+    assert all(trial.user_attrs["sweep"] == "s-1" for trial in theirs.trials[1:])
+
+
 # ---- storage that refuses ------------------------------------------------------------------------------------
 
 
