@@ -1,6 +1,6 @@
 """How much a sweep adds to bare processes: many trials of no work, and trials of one second.
 
-    python -m benchmarks.dispatch [repeats]
+python -m benchmarks.dispatch [repeats]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What one `report()` costs the trial, beside a bare append of the same line.
 
-    python -m benchmarks.report
+python -m benchmarks.report
 """
 
 from __future__ import annotations

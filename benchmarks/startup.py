@@ -1,6 +1,6 @@
 """What a person waits for: `sweep --help`, `import sweep` in a trial; each beside a bare interpreter.
 
-    python -m benchmarks.startup
+python -m benchmarks.startup
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A report every 10 ms, pruned at step 5: how many steps too many, how soon the verdict lies there.
 
-    python -m benchmarks.verdict [trials]
+python -m benchmarks.verdict [trials]
 """
 
 from __future__ import annotations

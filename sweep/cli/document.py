@@ -83,11 +83,15 @@ def state_word(sweep: Sweep, *, controller_alive: bool) -> str:
 
 
 def checkpoint_path(sweep: Sweep, trial: Trial, directory: SweepDir) -> str | None:
-    """The checkpoint that goes with the trial's value: the newest, or the best one where the best value counts."""
+    """The checkpoint that goes with the trial's value: the newest, or the best one where the best value counts.
+
+    None where there is none, or none any more (`sweep clean`).
+    """
     if not trial.checkpoints:
         return None
     best = best_checkpoint(trial, sweep.rules.directions[0]) if sweep.rules.value == "best" else None
-    return str(directory.path / (best or trial.checkpoints[-1]).directory)
+    path = directory.path / (best or trial.checkpoints[-1]).directory
+    return str(path) if path.is_dir() else None
 
 
 def command_line(sweep: Sweep, trial: Trial, directory: SweepDir) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, wait_for
+from e2e_kit import Project, wait_for
 
 from sweep.cli.clean import age, clean
 from sweep.errors import StorageError, UsageError

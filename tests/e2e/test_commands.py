@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project
+from e2e_kit import Project
 
 SAY = """
     import json, os, sys, sweep

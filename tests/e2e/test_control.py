@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, wait_for
+from e2e_kit import Project, wait_for
 
 # reports 20 times a second until `go` lies in the project's folder
 TRAIN = """

@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import Project, alive, wait_for
+from e2e_kit import Project, alive, wait_for
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, opened
+from e2e_kit import Project, opened
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("paddle", reason="needs paddlepaddle")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, alive
+from e2e_kit import Project, alive
 
 TRAIN = """
     import os, signal, subprocess, sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from conftest import Project, opened
+from e2e_kit import Project, opened
 
 from sweep import projects
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import Project
+from e2e_kit import Project
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 

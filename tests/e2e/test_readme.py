@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import Project, opened, wait_for
+from e2e_kit import Project, opened, wait_for
 
 from sweep.cli.commands import cli
 from sweep.config.load import load

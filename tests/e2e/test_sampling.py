@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Project
+from e2e_kit import Project
 
 TRAIN = """
     import sweep

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, wait_for
+from e2e_kit import Project, wait_for
 
 # writes down when it began and ended, on which slot, and what it was shown of the devices
 TRAIN = """

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import COMMAND, LONGEST, Project
+from e2e_kit import COMMAND, LONGEST, Project
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 

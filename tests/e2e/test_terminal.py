@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import signal
 import sqlite3
@@ -12,7 +11,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from conftest import COMMAND, LONGEST, Project, alive, wait_for
+from e2e_kit import COMMAND, LONGEST, Project, alive, wait_for
 
 # reports until it may finish, heeds nothing, and shrugs SIGTERM off if it is told to
 TRAIN = """
@@ -120,7 +119,7 @@ def test_the_third_ctrl_c_does_not_wait_for_those_that_do_not_listen(terminal: T
 
 def test_it_outlives_its_terminal(terminal: Terminal, project: Project) -> None:
     child = terminal()
-    os.close(child.child_fd)  # hangs up; pexpect's own close() would send signals as well
+    child.ptyproc.fileobj.close()  # hangs up; close() would send signals as well
     child.closed = child.ptyproc.closed = True
     (project.path / "finish").touch()
     assert child.wait() == 0

@@ -6,7 +6,7 @@ import json
 import shlex
 
 import pytest
-from conftest import Project
+from e2e_kit import Project
 
 TRAIN = """
     import sys

@@ -117,6 +117,8 @@ def test_the_checkpoint_goes_with_the_value(directory: SweepDir) -> None:
         for at, acc in (1, 0.9), (2, 0.5):
             story.report(0, at, val_acc=acc)
             story.do(e.Checkpointed(story.now, 0, 1, at, f"trials/0/1/checkpoints/{at}"))
+        assert document(story, directory)["trials"][0]["checkpoint"] is None, "a path to nothing helps nobody"
+        (directory.path / expected).mkdir(parents=True)
         assert document(story, directory)["trials"][0]["checkpoint"] == str(directory.path / expected)
 
 

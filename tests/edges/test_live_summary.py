@@ -40,6 +40,7 @@ def finished() -> Story:
 
 
 def test_says_what_was_found_and_what_it_took(directory: SweepDir) -> None:
+    (directory.path / "trials/1/1/checkpoints/4").mkdir(parents=True)
     lines = printed(finished(), directory)
     assert lines[0] == "ocr-rec-3 finished after 2:20"
     assert lines[2] == "best        trial 1   val_acc 0.9812   at step 10, in 1:00"
@@ -51,6 +52,7 @@ def test_says_what_was_found_and_what_it_took(directory: SweepDir) -> None:
 
 
 def test_commands_and_paths_are_whole_on_one_line_however_narrow(directory: SweepDir) -> None:
+    (directory.path / "trials/1/1/checkpoints/4").mkdir(parents=True)
     story = finished()
     lines = printed(story, directory, width=30)
     assert f"run again   {command_line(story.sweep, story.sweep.trials[1], directory)}" in lines
