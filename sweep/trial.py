@@ -212,6 +212,8 @@ class Checkpoint:
             return
         for folder, _folders, files in os.walk(self._scratch):
             for path in [folder, *(os.path.join(folder, name) for name in files)]:
+                if os.path.islink(path):
+                    continue
                 handle = os.open(path, os.O_RDONLY)
                 try:
                     os.fsync(handle)

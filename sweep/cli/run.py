@@ -17,6 +17,7 @@ from sweep import journal, rundir, session
 from sweep.cli.control import failed_again, order
 from sweep.cli.detached import start
 from sweep.cli.document import sweep_document
+from sweep.cli.keys import Keys, has_keys
 from sweep.cli.live import LiveTable, can_draw
 from sweep.cli.plain import PlainLines
 from sweep.cli.summary import print_summary
@@ -112,7 +113,7 @@ class _Screen:
         self._console = _Console(stderr=as_json)
         self._table: LiveTable | None = None
         if not plain and not as_json and can_draw(self._console):
-            self._table = LiveTable(self._console, Path.cwd())
+            self._table = LiveTable(self._console, Path.cwd(), detach=has_keys())
         self.view: View = self._table or PlainLines(sys.stderr if as_json else sys.stdout)
 
     def say(self, text: str) -> None:
@@ -123,11 +124,21 @@ class _Screen:
         if not self._json:
             for line in (f"{session.sweep.id}  in {session.directory.path}", session.pool.said):
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        detached = False
+
+        def pressed(key: str) -> None:
+            nonlocal detached
+            if key == "d":
+                detached = True
+                session.controller.leave()
+
         try:
-            with self._table or nullcontext():
+            with self._table or nullcontext(), Keys(pressed) if self._table and has_keys() else nullcontext():
                 code = session.run()
         finally:
             session.close()
+        if detached and not session.sweep.state.ended:
+            return self._hand_over(session)
         if session.sweep.state.ended:
             self._wait_for_mlflow(session)
         if self._json:
@@ -138,6 +149,12 @@ class _Screen:
         else:
             self.say(f"left: its trials train on; `sweep resume {session.sweep.id}` takes them over")
         return code
+
+    def _hand_over(self, session: Session) -> int:
+        """Another controller, without a terminal, adopts what this one has left."""
+        said = start({"directory": str(session.directory.path), "events": []})
+        self.say(f"{said['id']} goes on in the background; `sweep attach {said['id']}` shows it")
+        return 0
 
     def _wait_for_mlflow(self, session: Session) -> None:
         """Gives the follower time to catch up; whoever is impatient leaves it to itself."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ _OWNER = "sweep"  # user attribute of our trials in a shared study
 _WISHED = "enqueued"  # user attribute of those that hold a configuration of the user's own
 # what a database says to one of two that make its tables at the same time
 _RACES = ("already exists", "unique constraint", "duplicate", "database is locked")
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 _PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries of a storage that refuses
 
 
@@ -80,7 +82,7 @@ class OptunaSearch:
         for patience in (*_PATIENCE[:3], None):
             try:
                 place = storage if self._backend is None else optuna.storages.JournalStorage(self._backend)
-                return optuna.create_study(
+                study = optuna.create_study(
                     storage=place, study_name=name, directions=self._config.direction, sampler=sampler,
                     pruner=pruner, load_if_exists=True,
                 )  # fmt: skip
@@ -89,12 +91,24 @@ class OptunaSearch:
                 if patience is None or not any(word in said.lower() for word in _RACES):
                     break
                 time.sleep(patience)
+            else:
+                self._check_directions(study)
+                return study
         raise StorageError(
-            f"the study's storage {storage} does not open: {said}",
+            f"the study's storage {_PASSWORD.sub('***@', str(storage))} does not open: {said}",
             hint="check `storage` in the file; leave it out for a file in the sweep's own folder"
             if self._shared
             else "move it away: it is written anew from the sweep's journal",
         )
+
+    def _check_directions(self, study: optuna.Study) -> None:
+        """A study that was there already keeps its own, whatever is asked for."""
+        theirs = [direction.name.lower() for direction in study.directions]
+        if theirs != self._config.direction:
+            raise StorageError(
+                f"the storage has a study {study.study_name!r} already, and its direction is {', '.join(theirs)}",
+                hint="choose another `name`",
+            )
 
     def reconcile(self, sweep: Sweep) -> list[dict[str, Any]]:
         """Mends the study after the journal, before `start`; returns configurations that it had missed."""

@@ -46,27 +46,24 @@ TRAIN = """
         say("fled", child.pid)
     elif mode == "gives up":
         raise sweep.TrialPruned("no hope")
+    elif mode in ("listens", "catches"):
+        try:
+            for step in range(1, 100_000):
+                trial.report(step, acc=99 if step == 1 else 1)
+                say("steps", ".")
+                time.sleep(0.001)
+        except sweep.TrialPruned:
+            if mode == "listens":
+                raise
     else:
         if mode == "flees":
             flee()
         if mode == "stubborn":
             signal.signal(signal.SIGTERM, lambda *_: say("asked"))
-        trial.report(1, acc=99)
-        if mode == "finishes first":
-            while not os.path.exists(verdict):
-                time.sleep(0.001)
-        elif mode in ("listens", "catches"):
-            try:
-                for step in range(2, 100_000):
-                    trial.report(step, acc=1)
-                    say("steps", ".")
-                    time.sleep(0.001)
-            except sweep.TrialPruned:
-                if mode == "listens":
-                    raise
-        else:
-            while True:
-                time.sleep(0.05)
+        # a report that does not look for a verdict, and does not ring
+        say("reports.jsonl", '{"step": 1, "at": %f, "metrics": {"acc": 99}}\\n' % time.time())
+        while not (mode == "finishes first" and os.path.exists(verdict)):
+            time.sleep(0.001)
 """
 MODES = ["fine", "leaves a child", "gives up", "flees", "stubborn", "finishes first", "listens", "catches", "deaf"]
 
@@ -102,8 +99,8 @@ def test_a_script_that_reports_learns_of_it_at_its_next_report(pruned: Any, mode
     assert "Traceback" not in output
     assert ("ends at step" in output) == (mode == "listens")
     # the verdict takes milliseconds, not the second of a look at everything
-    assert 0 <= place(trial, "steps").stat().st_size < 300
-    assert trial["step"] == place(trial, "steps").stat().st_size + 2
+    done = place(trial, "steps").stat().st_size if place(trial, "steps").exists() else 0
+    assert done < 300 and trial["step"] == done + 1
 
 
 @pytest.mark.parametrize(("mode", "number"), [("deaf", 15), ("stubborn", 9), ("flees", 15)])

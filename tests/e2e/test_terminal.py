@@ -187,3 +187,21 @@ def test_an_interrupt_before_it_has_begun_leaves_nothing(project: Project) -> No
         done = project.end(process)
     assert done.code == 130 and "interrupted" in done.err and "Traceback" not in done.err
     assert not (project.path / "sweeps").exists()
+
+
+def test_d_leaves_it_in_the_background(terminal: Terminal, project: Project) -> None:
+    child = terminal()
+    child.expect("detach")
+    before = project.processes("SWEEP_TRIAL=0")
+    child.send("x")
+    child.send("d")
+    child.expect("goes on in the background")
+    child.expect(pexpect.EOF)
+    child.wait()
+    assert child.exitstatus == 0
+    assert before and before.items() <= project.processes("SWEEP_TRIAL=0").items(), "adopted, not started anew"
+    controllers = project.events("ControllerStarted")
+    assert len(controllers) == 2 and alive(controllers[1]["pid"])
+    (project.path / "finish").touch()
+    wait_for(lambda: project.sweep("status", "--json").json["state"] == "FINISHED", "its end")
+    assert len(project.events("AttemptStarted")) == 20

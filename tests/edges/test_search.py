@@ -479,6 +479,19 @@ def test_a_storage_that_does_not_open_is_named(url: str, bench: Any) -> None:
         bench(storage=url)
 
 
+def test_a_password_is_not_told(bench: Any) -> None:
+    with pytest.raises(StorageError, match=r"mysql\+nodriver://\*\*\*@host/x") as caught:
+        bench(storage="mysql+nodriver://me:secret@host/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_study_of_that_name_with_other_directions_is_not_ours(tmp_path: Path, bench: Any) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    optuna.create_study(study_name="s", storage=url, direction="minimize")
+    with pytest.raises(StorageError, match=r"study 's' already, and its direction is minimize\n.*another `name`"):
+        bench(storage=url)
+
+
 def test_a_study_that_was_damaged_can_be_written_anew(tmp_path: Path, bench: Any) -> None:
     here = three(bench)
     path = tmp_path / "study.log"

@@ -290,6 +290,7 @@ def test_a_checkpoint_is_whole_or_not_there(trial: Trial, attempt: Path) -> None
         assert Path(folder).is_dir() and not (attempt / "checkpoints/1").exists()
         Path(folder, "deep").mkdir()
         Path(folder, "deep/w").write_text("whole")
+        Path(folder, "newest").symlink_to("not there yet")
     assert (attempt / "checkpoints/1/deep/w").read_text() == "whole"
     with pytest.raises(ZeroDivisionError), trial.checkpoint(2) as folder:
         Path(folder, "w").write_text("half")
