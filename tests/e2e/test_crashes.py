@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,22 +159,38 @@ def test_a_controller_that_is_asked_to_leave_lets_its_trials_train_on(project: P
     assert sorted((trial, attempt) for trial, attempt, _ in begun(project)) == [(n, 1) for n in range(4)]
 
 
-@pytest.mark.parametrize("how", ["no journal", "empty journal", "torn journal", "a stranger's journal"])
-def test_a_journal_that_is_not_whole(project: Project, how: str) -> None:
+@pytest.fixture(scope="module")
+def finished(shared: Project) -> Project:
+    shared.write("train.py", TRAIN)
+    shared.run(trials=2)
+    return shared
+
+
+@pytest.mark.parametrize(
+    ("left", "code", "said"),
+    [
+        (lambda whole: whole[:-25], 0, ""),
+        (lambda whole: None, 3, "no sweep 's-1'"),
+        (lambda whole: b"", 1, "is empty"),
+        (lambda whole: b'{"v": 99, "seq": 0}\n', 1, "another version"),
+        (lambda whole: whole.replace(b'"seq":3,', b'"seq":30,'), 1, "is damaged"),
+    ],
+    ids=["torn tail", "gone", "empty", "of the future", "damaged"],
+)
+def test_a_journal_that_is_not_whole(
+    finished: Project, project: Project, left: Callable[[bytes], bytes | None], code: int, said: str
+) -> None:
     """A torn tail is set aside; for anything worse there is an error in words."""
-    project.write("train.py", TRAIN)
-    project.run(trials=2)
+    shutil.copytree(finished.path / "sweeps", project.path / "sweeps", ignore=shutil.ignore_patterns("doorbell"))
     path = project.directory().journal
-    whole = path.read_bytes()
-    if how == "no journal":
-        path.unlink()
-    else:
-        path.write_bytes({"empty": b"", "torn": whole[:-25], "a": b'{"v": 99, "seq": 0}\n'}[how.split()[0]])
+    rest = left(path.read_bytes())
+    path.unlink()
+    if rest is not None:
+        path.write_bytes(rest)
     done = project.sweep("resume", "s-1", "--json")
-    assert "Traceback" not in done.err
-    if how == "torn journal":
-        assert done.code == 0 and done.json["counts"]["COMPLETE"] == 2
-        assert list(project.directory().path.glob("journal.jsonl.torn-*"))
+    assert done.code == code and said in done.err and "Traceback" not in done.err
+    if code == 0:
+        assert done.json["counts"]["COMPLETE"] == 2
+        assert len(list(project.directory().path.glob("journal.jsonl.torn-*"))) == 1
     else:
-        assert done.code == (3 if how == "no journal" else 1) and not done.out
-        assert {"no": "no sweep", "empty": "is empty", "a": "version"}[how.split()[0]] in done.err
+        assert not done.out

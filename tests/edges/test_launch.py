@@ -87,10 +87,14 @@ def test_it_inherits_the_lease_and_no_other_descriptor(process: dict[str, Any]) 
     assert list(named.values()) == [lease]
 
 
+# glibc keeps 32 and 33 to itself: whoever started the tests may have had them ignored, and nobody can change that
+_LIBC = 1 << 31 | 1 << 32
+
+
 def test_its_signals_are_as_a_shell_would_give_them(process: dict[str, Any]) -> None:
     assert int(process["blocked"], 16) == 0
     python_ignores = {signal.SIGPIPE, signal.SIGXFSZ}
-    assert int(process["ignored"], 16) == sum(1 << number - 1 for number in python_ignores)
+    assert int(process["ignored"], 16) & ~_LIBC == sum(1 << number - 1 for number in python_ignores)
     assert "default_int_handler" in process["int"]
     assert process["umask"] == "0027"
 
@@ -99,7 +103,7 @@ def test_a_program_that_is_not_python_has_default_signals(room: Room) -> None:
     attempt = room.start("cat", "/proc/self/status")
     assert attempt.end()["code"] == 0
     masks = dict(line.split(":\t", 1) for line in attempt.output.splitlines())
-    assert int(masks["SigIgn"], 16) == int(masks["SigBlk"], 16) == int(masks["SigCgt"], 16) == 0
+    assert int(masks["SigIgn"], 16) & ~_LIBC == int(masks["SigBlk"], 16) == int(masks["SigCgt"], 16) == 0
 
 
 def test_the_files_say_who_ran_what_and_how_it_ended(room: Room) -> None:
