@@ -47,8 +47,10 @@ def training(project: Project) -> set[int]:
     return {pid for pid, line in project.processes().items() if "train.py" in line}
 
 
-def is_told_right(document: dict[str, Any], trials: int) -> None:
-    """Every trial ended once, as it computed, in the document and in the study."""
+def is_told_right(project: Project, document: dict[str, Any], trials: int) -> None:
+    """Every trial reported and ended once, as it computed, in the journal, the document and the study."""
+    reports = Counter((one["trial"], one["step"]) for one in project.events("Reported"))
+    assert reports == {(trial, step): 1 for trial in range(trials) for step in range(7)}
     study = optuna.load_study(
         study_name="s-1", storage=JournalStorage(JournalFileBackend(str(document["storage"])))
     )
@@ -100,7 +102,7 @@ def test_a_controller_that_is_killed_again_and_again(project: Project) -> None:
         hold.unlink(missing_ok=True)
     done = project.end(process)
     assert done.code == 0, done.err
-    is_told_right(done.json, trials)
+    is_told_right(project, done.json, trials)
     # an order that was on its way may have been lost with the controller; but nothing ran twice
     assert sorted(trial for trial, _, _ in begun(project)) == list(range(trials))
     ran = {trial: (attempt, pid) for trial, attempt, pid in begun(project)}
@@ -128,7 +130,7 @@ def test_a_nursery_that_is_killed_is_replaced(project: Project) -> None:
     done = project.end(process)
     assert (done.code, killed) == (0, 2)
     assert project.log().count("the nursery died; another took over") == 2
-    is_told_right(done.json, 8)
+    is_told_right(project, done.json, 8)
     for trial in done.json["trials"]:  # what it was just about to start was lost, no more
         assert [attempt["outcome"] for attempt in trial["attempts"]][-1] == "COMPLETED"
         assert len(trial["attempts"]) <= 2
@@ -155,7 +157,7 @@ def test_a_controller_that_is_asked_to_leave_lets_its_trials_train_on(project: P
     (project.path / "hold").unlink()
     done = project.end(second)
     assert done.code == 0
-    is_told_right(done.json, 4)
+    is_told_right(project, done.json, 4)
     assert sorted((trial, attempt) for trial, attempt, _ in begun(project)) == [(n, 1) for n in range(4)]
 
 
