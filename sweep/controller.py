@@ -39,9 +39,11 @@ from sweep.supply import Supply
 log = logging.getLogger("sweep.controller")
 LOOK = 1.0  # seconds between two looks at everything
 PICTURE = 0.25
+LULL = 0.04  # without a launch, before the sampler gets to work
 COLLECT = 30.0  # how long an ended trial's last metrics may be on their way out of MLflow
 NOTICES = 8
 
+_FOR_THE_SAMPLER = (e.Ask, e.Prefer, e.Tell)
 Prepare = Callable[[e.Launch, Slot, int], Order]
 
 
@@ -75,6 +77,8 @@ class Controller:
         self._watches: dict[tuple[int, int], Watch] = {}
         self._collecting: dict[tuple[int, int], float] = {}
         self._effects: list[e.Effect] = []
+        self._unhurried: list[e.Effect] = []  # for the sampler's thread, in order
+        self._launched = 0.0  # when, last
         self._undelivered: list[e.Deliver] = []
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
         self._leaving = False
@@ -130,6 +134,7 @@ class Controller:
                 break
             for key, _ in self._selector.select(self._patience()):
                 key.data()
+        self._hand_to_sampler()
         if self._view is not None:  # once more, for what was noted in the last moment
             self._view.picture(self.sweep, self._clock.now(), tuple(self.notices))
 
@@ -154,6 +159,8 @@ class Controller:
         due = self._next_look
         if self._view is not None:
             due = min(due, self._next_picture)
+        if self._unhurried:
+            due = min(due, self._launched + LULL)
         probe = self._supply.patience(self.sweep)
         if probe is not None and not self._stuck:
             due = min(due, probe)
@@ -175,7 +182,7 @@ class Controller:
     def _settle(self) -> bool:
         """Commits, then carries out what follows; False while the disk refuses."""
         try:
-            self._journal.commit()
+            self._journal.commit(behind=True)
         except StorageError as error:
             if not self._stuck:
                 self.note(f"{error.message}; no new trials until it can be written")
@@ -187,8 +194,24 @@ class Controller:
         effects, self._effects = self._effects, []
         # what a free slot waits for goes first: it does not depend on the others, whose own sequence stays
         for order in sorted(effects, key=lambda effect: not isinstance(effect, e.Launch)):
-            self._handlers[type(order)](order)
+            if isinstance(order, _FOR_THE_SAMPLER):
+                self._unhurried.append(order)
+            else:
+                self._handlers[type(order)](order)
+        if self._sampler_may_work():
+            self._hand_to_sampler()
         return True
+
+    def _sampler_may_work(self) -> bool:
+        """Not while trials are being started, which takes the same cores; at once if a slot waits for it."""
+        waits = bool(self.sweep.offers) and not self.sweep.ready
+        return waits or time.monotonic() >= self._launched + LULL
+
+    def _hand_to_sampler(self) -> None:
+        """In the order in which the machine gave them."""
+        orders, self._unhurried = self._unhurried, []
+        for order in orders:
+            self._handlers[type(order)](order)
 
     def note(self, text: str) -> None:
         """Says something to the person who watches, and to the log."""
@@ -332,6 +355,7 @@ class Controller:
     # ---- effects
 
     def _launch(self, order: e.Launch) -> None:
+        self._launched = time.monotonic()
         slot, lease = self._supply.take(order.slot)
         try:
             self._launcher.launch(self._prepare(order, slot, lease))

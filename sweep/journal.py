@@ -4,8 +4,10 @@ Rules
 1.  A record is whole or it is not there: one line, ended by a newline, with the next `seq`.
 2.  `append` keeps lines in memory, `commit` writes them; after a write that stopped half-way (full disk) the next
     commit goes on with the byte where it stopped, so no record is torn by an error that passes.
-3.  Effects of an event are carried out only after its commit. Records that a machine's crash must not lose are
-    synced to the disk; reports are not, for they lie in `reports.jsonl` already.
+3.  Effects of an event are carried out only after its commit: the record is with the kernel then, and no kill -9
+    undoes it. What a crash of the whole machine should not lose either is synced to the disk; reports are not, for
+    they lie in `reports.jsonl` already. The loop does not wait for the sync, which may take 20 ms: trials do not
+    survive such a crash, so an effect whose record was lost is one of an attempt that is LOST anyway.
 4.  Reading stops at the first bad line. If nothing whole follows, it is a tail that was torn: it is set aside and
     cut off when the journal is opened for writing. If whole records follow, or if one stands out of its turn (two
     writers), the file was damaged: refused. A line that was written twice counts once.
@@ -13,8 +15,11 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +52,9 @@ class Writer:
         self.seq = seq
         self._pending = bytearray()
         self._sync = False
+        self._failed: OSError | None = None
+        self._syncer: threading.Thread | None = None
+        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             if os.fstat(self._file).st_size > end:
@@ -63,19 +71,48 @@ class Writer:
         self.seq += 1
         self._sync = self._sync or not isinstance(event, _UNSYNCED)
 
-    def commit(self) -> None:
-        """Writes what was appended. Raises StorageError; what is left is kept for the next commit."""
+    def commit(self, *, behind: bool = False) -> None:
+        """Writes what was appended; behind: syncs it in a thread, whose failure the next commit tells.
+
+        Raises StorageError; what is left is kept for the next commit.
+        """
         try:
+            if self._failed is not None:
+                failed, self._failed, self._sync = self._failed, None, True
+                raise failed
             while self._pending:
                 done = os.write(self._file, self._pending)
                 del self._pending[:done]
-            if self._sync:
+            if self._sync and behind:
+                self._sync_behind()
+            elif self._sync:
                 os.fdatasync(self._file)
-                self._sync = False
+            self._sync = False
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from None
 
+    def _sync_behind(self) -> None:
+        if self._syncer is None:
+            self._syncer = threading.Thread(target=self._serve, name="journal", daemon=True)
+            self._syncer.start()
+        self._wanted.put(True)
+
+    def _serve(self) -> None:
+        while self._wanted.get():
+            while not self._wanted.empty():  # one sync serves all that was written before it
+                if not self._wanted.get():
+                    return
+            try:
+                os.fdatasync(self._file)
+            except OSError as error:
+                self._failed = error
+
     def close(self) -> None:
+        if self._syncer is not None:
+            self._wanted.put(False)
+            self._syncer.join()
+            with contextlib.suppress(OSError):
+                os.fdatasync(self._file)
         os.close(self._file)
 
     def _set_tail_aside(self, end: int) -> None:

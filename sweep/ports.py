@@ -136,8 +136,8 @@ class Devices(Protocol):
 
 class Journal(Protocol):
     def append(self, event: Event) -> None: ...
-    def commit(self) -> None:
-        """Everything appended is on disk after this."""
+    def commit(self, *, behind: bool = False) -> None:
+        """Everything appended is written after this, and on disk soon (behind) or at once."""
         ...
 
 

@@ -41,8 +41,8 @@ def run_as_main(argv: list[str]) -> None:
     gc.unfreeze()
     sys.stdout, sys.stderr = _unbuffered(1, sys.stdout), _unbuffered(2, sys.stderr)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
-    if "numpy" in sys.modules:  # seeded by chance at its import; `random` and Paddle see to it by themselves
-        sys.modules["numpy"].random.seed()
+    if "numpy.random" in sys.modules:  # seeded at its import; `random` and Paddle see to it by themselves
+        sys.modules["numpy.random"].seed()
     try:
         if argv[1] == "-m":
             sys.argv = argv[2:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -77,6 +78,32 @@ def test_a_sync_that_failed_is_tried_again(path: Path, monkeypatch: pytest.Monke
         writer.commit()
     writer.commit()
     assert len(tries) == 2 and len(list(records(path))) == 1
+
+
+def test_a_sync_behind_is_waited_for_at_the_end_and_its_failure_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def refuse(handle: int) -> None:
+        tries.append(handle)
+        if len(tries) == 1:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    writer = Writer(path)
+    writer.append(opened())
+    writer.commit(behind=True)
+    assert len(list(records(path))) == 1, "written at once"
+    until = time.monotonic() + 10
+    while not writer._failed:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    with pytest.raises(StorageError, match="Input/output error"):
+        writer.commit(behind=True)
+    writer.commit(behind=True)
+    writer.close()
+    assert len(tries) >= 2, "what failed is synced again, at the end at the latest"
 
 
 def test_a_full_device_is_said(path: Path) -> None:

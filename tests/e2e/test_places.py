@@ -95,7 +95,7 @@ def test_a_full_disk_loses_nothing(small_disk: Project) -> None:
                     assert error.errno == 28
             os.rename("filler", "full")
         for step in range(1, 50):
-            trial.report(step, acc=x + step)
+            trial.report(step, {"acc": x + step, "a long name " * 20: 1.0})  # more than a block has room for
         trial.report(50, acc=10 * x)
         """,
     )
@@ -105,9 +105,12 @@ def test_a_full_disk_loses_nothing(small_disk: Project) -> None:
     wait_for(lambda: os.statvfs(project.path).f_bavail == 0, "not one block")
     assert process.stderr is not None
     said = ""
-    while "no new trials" not in said:
+    while "0 MiB are free on the disk" not in said:
         said = process.stderr.readline()
         assert said, "it ended without a word about the disk"
+    assert "no new trials" in said
+    paths = project.directory().attempt(1, 1)
+    assert not paths.exit.exists() and len(paths.reports.read_text().splitlines()) < 51, "they wait for room"
     (project.path / "full").unlink()
     done = project.end(process)
     assert done.code == 0, done.err

@@ -41,7 +41,7 @@ def test_trials_are_forks_of_what_is_imported_already(project: Project, task: di
     project.write("slow.py", SLOW)
     document = project.run(
         **task,
-        warm=["numpy", "slow"],
+        warm=["numpy.random", "slow"],
         env={"COLOUR": "blue"},
         space={"x": [1, 2, 3]},
         sampler="grid",

@@ -143,6 +143,18 @@ def test_an_order_that_is_too_long_is_refused_and_its_lease_closed(room: Room) -
         os.fstat(order.lease)
 
 
+def test_nothing_runs_that_nobody_could_find_again(room: Room) -> None:
+    order = room.order(["touch", "ran"])
+    (order.directory / "attempt.json/in the way").mkdir(parents=True)
+    room.nursery.launch(order)
+    started = room.answer().started
+    assert started is not None and started.pidfd is not None
+    assert select.select([started.pidfd], [], [], LONGEST)[0]
+    wait_for(lambda: len(room.left()) == 1, "the end of all but the nursery")
+    assert not (room.project / "ran").exists()
+    assert "attempt.json" in (order.directory / "output.log").read_text()
+
+
 # ---- how it is ended -----------------------------------------------------------------------------------------
 
 
