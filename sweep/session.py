@@ -277,6 +277,7 @@ def _log_to(directory: SweepDir, closing: ExitStack) -> None:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk: its traceback would lie over the table
     closing.callback(handler.close)
     closing.callback(root.removeHandler, handler)
 
