@@ -158,7 +158,8 @@ def test_an_order_that_outlives_its_controller_is_waited_for(project: Project) -
     first.kill()
     project.end(first)
     second = project.start("resume", "s-1", "--json")
-    wait_for(lambda: f"process {second.pid}" in project.directory().controller_lock.read_text(), "the resume")
+    waits = f"-> FLOCK  ADVISORY  WRITE {second.pid} "
+    wait_for(lambda: waits in Path("/proc/locks").read_text(), "the resume to wait for the nursery")
     os.kill(nursery, signal.SIGCONT)
     done = project.end(second)
     assert done.code == 0
