@@ -155,6 +155,7 @@ def test_an_order_that_outlives_its_controller_is_waited_for(project: Project) -
     os.kill(nursery, signal.SIGSTOP)
     wait_for(lambda: len(project.events("SlotOffered")) == 2, "the order for the second one")
     wait_for(lambda: project.directory().attempt(1, 1).params.exists(), "its folder")
+    wait_for(lambda: "epoll" in Path(f"/proc/{first.pid}/wchan").read_text(), "the controller to have sent it")
     first.kill()
     project.end(first)
     second = project.start("resume", "s-1", "--json")
