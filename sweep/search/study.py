@@ -62,7 +62,8 @@ class OptunaSearch:
         self._multi = len(config.metric) > 1
         self._shared = isinstance(storage, str)
         self._backend = None if isinstance(storage, str) else OwnJournal(storage)
-        self._study = self._open(storage, len(sweep.trials))
+        self._study = self._open(storage)
+        self._study.sampler = self._sampler(len(sweep.trials))
         self._ids: dict[int, int] = {}
         self._sampler_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._judge_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -71,20 +72,15 @@ class OptunaSearch:
             for name, tasks in (("sampler", self._sampler_tasks), ("judge", self._judge_tasks))
         ]
 
-    def _open(self, storage: Path | str, sampled: int) -> optuna.Study:
-        seed = self._config.seed
-        if seed is not None and sampled:  # the same stream of chance again would repeat configurations
-            seed += sampled
-        if self._config.sampler and self._config.sampler.name.lower().startswith(("qmc", "grid")):
-            seed = self._config.seed  # it names the whole sequence; where that stands is in the study
-        sampler, pruner = build_sampler(self._config, seed), build_pruner(self._config)
+    def _open(self, storage: Path | str) -> optuna.Study:
+        pruner = build_pruner(self._config)
         name = self._config.name if self._shared else self._id
         for patience in (*_PATIENCE[:3], None):
             try:
                 place = storage if self._backend is None else optuna.storages.JournalStorage(self._backend)
                 study = optuna.create_study(
-                    storage=place, study_name=name, directions=self._config.direction, sampler=sampler,
-                    pruner=pruner, load_if_exists=True,
+                    storage=place, study_name=name, directions=self._config.direction, pruner=pruner,
+                    load_if_exists=True,
                 )  # fmt: skip
             except Exception as error:  # drivers raise what they like
                 said = str(error).splitlines()[0] if str(error) else repr(error)
@@ -100,6 +96,14 @@ class OptunaSearch:
             if self._shared
             else "move it away: it is written anew from the sweep's journal",
         )
+
+    def _sampler(self, journaled: int) -> optuna.samplers.BaseSampler:
+        """The same stream of chance again would repeat configurations, also those that the journal had missed."""
+        seed = self._config.seed
+        whole = ("qmc", "grid")  # their seed names the whole sequence; where that stands is in the study
+        if seed is not None and not (self._config.sampler and self._config.sampler.name.lower().startswith(whole)):
+            seed = (seed + max(journaled, len(self._study.get_trials(deepcopy=False)))) % 2**32
+        return build_sampler(self._config, seed)
 
     def _check_directions(self, study: optuna.Study) -> None:
         """A study that was there already keeps its own, whatever is asked for."""

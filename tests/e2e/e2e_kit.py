@@ -67,6 +67,7 @@ class Project:
         self.path = path
         self.locks = locks
         kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+        self.started: list[subprocess.Popen[str]] = []
         self.env = {**kept, "SWEEP_LOCK_DIR": str(locks), "SWEEP_TEST_OF": str(path), "HOME": str(path)}
 
     def write(self, name: str, text: str) -> Path:
@@ -99,9 +100,21 @@ class Project:
             "stdin": subprocess.DEVNULL,
             "cwd": self.path,
         }
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [COMMAND, *words], env={**self.env, **(env or {})}, text=True, **{**usual, **options}
         )
+        self.started.append(process)
+        return process
+
+    def wait_for(self, seen: Callable[[], Any], what: str) -> Any:
+        """As `wait_for`, but fails at once where a command has failed meanwhile."""
+
+        def seen_or_failed() -> Any:
+            failed = [one for one in self.started if (one.poll() or 0) > 0]
+            assert not failed, f"waiting for {what}:\n{failed[0].communicate()[1]}"
+            return seen()
+
+        return wait_for(seen_or_failed, what)
 
     def end(self, process: subprocess.Popen[str]) -> Result:
         """Waits for its end."""
@@ -111,6 +124,7 @@ class Project:
             process.kill()
             out, err = process.communicate()
             pytest.fail(f"did not end in {LONGEST:g} s:\n{out}\n{err}")
+        self.started.remove(process)
         return Result(process.returncode, out or "", err or "")
 
     def sweep(self, *words: str, env: dict[str, str] | None = None, **options: Any) -> Result:

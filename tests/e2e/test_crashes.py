@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
-from e2e_kit import Project, alive, wait_for
+from e2e_kit import Project, alive
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -87,17 +87,17 @@ def test_a_controller_that_is_killed_again_and_again(project: Project) -> None:
     for death in range(5):
         size = len(project.events())
         wanted = size + 1 + chance.randrange(30)
-        wait_for(lambda wanted=wanted: len(project.events()) >= wanted, "events")
+        project.wait_for(lambda wanted=wanted: len(project.events()) >= wanted, "events")
         if death == 3:  # this time they outlive even the next controller's start
             hold.touch()
-            wait_for(lambda: len(training(project)) == 3, "three that hold")
+            project.wait_for(lambda: len(training(project)) == 3, "three that hold")
         process.kill()
         project.end(process)
         if death == 2:  # and this time all end unseen
-            wait_for(lambda: not training(project), "their end")
+            project.wait_for(lambda: not training(project), "their end")
         held = training(project) if hold.exists() else set()
         process = project.start("resume", "s-1", "--json")
-        wait_for(lambda size=size: len(project.events()) > size, "the resume")
+        project.wait_for(lambda size=size: len(project.events()) > size, "the resume")
         assert held <= training(project)
         hold.unlink(missing_ok=True)
     done = project.end(process)
@@ -120,7 +120,7 @@ def test_a_nursery_that_is_killed_is_replaced(project: Project) -> None:
     project.space(trials=8)
     process = project.start("run", "space.yaml", "--json")
     for wanted in (1, 4):
-        wait_for(lambda wanted=wanted: len(project.events("AttemptEnded")) >= wanted, "ends")
+        project.wait_for(lambda wanted=wanted: len(project.events("AttemptEnded")) >= wanted, "ends")
         os.kill(nursery_of(project, process.pid), signal.SIGKILL)
     done = project.end(process)
     assert done.code == 0
@@ -150,17 +150,19 @@ def test_an_order_that_outlives_its_controller_is_waited_for(project: Project) -
     project.write("train.py", TRAIN)
     project.space(trials=3, devices="cpu:1")
     first = project.start("run", "space.yaml", "--json")
-    wait_for(lambda: begun(project), "the first trial")
+    project.wait_for(lambda: begun(project), "the first trial")
     nursery = nursery_of(project, first.pid)
     os.kill(nursery, signal.SIGSTOP)
-    wait_for(lambda: len(project.events("SlotOffered")) == 2, "the order for the second one")
-    wait_for(lambda: project.directory().attempt(1, 1).params.exists(), "its folder")
-    wait_for(lambda: "epoll" in Path(f"/proc/{first.pid}/wchan").read_text(), "the controller to have sent it")
+    project.wait_for(lambda: len(project.events("SlotOffered")) == 2, "the order for the second one")
+    project.wait_for(lambda: project.directory().attempt(1, 1).params.exists(), "its folder")
+    project.wait_for(
+        lambda: "epoll" in Path(f"/proc/{first.pid}/wchan").read_text(), "the controller to have sent it"
+    )
     first.kill()
     project.end(first)
     second = project.start("resume", "s-1", "--json")
     waits = f"-> FLOCK  ADVISORY  WRITE {second.pid} "
-    wait_for(lambda: waits in Path("/proc/locks").read_text(), "the resume to wait for the nursery")
+    project.wait_for(lambda: waits in Path("/proc/locks").read_text(), "the resume to wait for the nursery")
     os.kill(nursery, signal.SIGCONT)
     done = project.end(second)
     assert done.code == 0
@@ -173,7 +175,7 @@ def test_a_controller_that_is_asked_to_leave_lets_its_trials_train_on(project: P
     project.write("train.py", TRAIN)
     project.space(trials=4)
     first = project.start("run", "space.yaml")
-    wait_for(lambda: len(begun(project)) == 2, "two trials")
+    project.wait_for(lambda: len(begun(project)) == 2, "two trials")
     refused = project.sweep("resume", "s-1")
     assert refused.code == 1 and f"process {first.pid}" in refused.err and "already driven" in refused.err
     first.send_signal(signal.SIGTERM)
@@ -184,7 +186,7 @@ def test_a_controller_that_is_asked_to_leave_lets_its_trials_train_on(project: P
     assert status["state"] == "INTERRUPTED" and status["controller"] == {"pid": first.pid, "alive": False}
     assert "sweep resume s-1" in project.sweep("status").out
     second = project.start("resume", "--json")
-    wait_for(lambda: len(project.events("ControllerStarted")) == 2, "the resume")
+    project.wait_for(lambda: len(project.events("ControllerStarted")) == 2, "the resume")
     assert len(begun(project)) == 2, "they were adopted"
     (project.path / "hold").unlink()
     done = project.end(second)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from e2e_kit import Project, opened, wait_for
+from e2e_kit import Project, opened
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -103,8 +103,8 @@ def test_a_full_disk_loses_nothing(small_disk: Project, tmp_path: Path) -> None:
     screen = tmp_path / "stderr"
     with screen.open("w") as file:
         process = project.start("run", "space.yaml", "--json", stderr=file)
-    wait_for(lambda: (project.path / "full").exists(), "a full disk")
-    wait_for(lambda: "no new trials" in screen.read_text(), "a word about it")
+    project.wait_for(lambda: (project.path / "full").exists(), "a full disk")
+    project.wait_for(lambda: "no new trials" in screen.read_text(), "a word about it")
     paths = project.directory().attempt(1, 1)
     assert not paths.exit.exists() and len(paths.reports.read_text().splitlines()) < 51, "they wait for room"
     (project.path / "full").unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_kit import Project, wait_for
+from e2e_kit import Project
 
 # writes down when it began and ended, on which slot, and what it was shown of the devices
 TRAIN = """
@@ -61,9 +61,9 @@ def test_a_sweep_waits_while_another_has_every_slot(project: Project) -> None:
     project.write("hold.py", "import os, time\nwhile os.path.exists('hold'): time.sleep(0.02)\nprint('acc 1')")
     project.space(command="python hold.py", report={"pattern": "acc (?P<acc>.*)"}, trials=2)
     first = project.start("run", "space.yaml", "--json")
-    wait_for(lambda: len(project.events("AttemptStarted")) == 2, "the first sweep's trials")
+    project.wait_for(lambda: len(project.events("AttemptStarted")) == 2, "the first sweep's trials")
     second = project.start("run", "space.yaml", "--json", "--set", "name=other", "--trials", "1")
-    wait_for(lambda: project.events("TrialSampled", "other-1"), "the second sweep's configuration")
+    project.wait_for(lambda: project.events("TrialSampled", "other-1"), "the second sweep's configuration")
     assert not project.events("SlotOffered", "other-1")
     (project.path / "hold").unlink()
     for process in (first, second):

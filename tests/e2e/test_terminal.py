@@ -11,7 +11,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from e2e_kit import COMMAND, LONGEST, Project, alive, wait_for
+from e2e_kit import COMMAND, LONGEST, Project, alive
 
 # reports until it may finish, heeds nothing, and shrugs SIGTERM off if it is told to
 TRAIN = """
@@ -49,7 +49,7 @@ def terminal(project: Project) -> Iterator[Terminal]:
             timeout=LONGEST,
         )
         started.append(child)
-        wait_for(lambda: len(project.events("Reported")) >= 2 or not child.isalive(), "reports")
+        project.wait_for(lambda: len(project.events("Reported")) >= 2 or not child.isalive(), "reports")
         return child
 
     yield start
@@ -81,7 +81,7 @@ def test_the_first_ctrl_c_lets_the_running_trials_finish(terminal: Terminal, pro
     child.expect("cpu-0")
     child.expect("Ctrl-C.*finish running trials")
     child.sendintr()
-    wait_for(lambda: project.events("DrainAsked"), "the drain")
+    project.wait_for(lambda: project.events("DrainAsked"), "the drain")
     child.expect("Ctrl-C.*stop the running trials")
     (project.path / "finish").touch()
     code, said = left(child)
@@ -98,7 +98,7 @@ def test_the_second_ctrl_c_stops_them(terminal: Terminal, project: Project) -> N
     child = terminal(command="python train.py deaf")
     pids = [int(one["pid"]) for one in project.events("AttemptStarted")]
     child.sendintr()
-    wait_for(lambda: project.events("DrainAsked"), "the drain")
+    project.wait_for(lambda: project.events("DrainAsked"), "the drain")
     child.sendintr()
     assert left(child)[0] == 130
     assert not any(alive(pid) for pid in pids) and leases_are_free(project)
@@ -112,7 +112,7 @@ def test_the_third_ctrl_c_does_not_wait_for_those_that_do_not_listen(terminal: T
     child = terminal(command="python train.py deaf", grace=600)
     for kind in ("DrainAsked", "StopAsked"):
         child.sendintr()
-        wait_for(lambda kind=kind: project.events(kind), kind)
+        project.wait_for(lambda kind=kind: project.events(kind), kind)
     child.sendintr()
     assert left(child)[0] == 130 and leases_are_free(project)
 
@@ -162,14 +162,14 @@ def running(project: Project, *words: str, **keys: Any) -> Any:
     project.write("train.py", TRAIN)
     project.space(trials=20, **keys)
     process = project.start("run", "space.yaml", *words)
-    wait_for(lambda: len(project.events("Reported")) >= 2, "reports")
+    project.wait_for(lambda: len(project.events("Reported")) >= 2, "reports")
     return process
 
 
 def test_an_interrupt_with_json_says_what_became_of_it(project: Project) -> None:
     process = running(project, "--json")
     process.send_signal(signal.SIGINT)
-    wait_for(lambda: project.events("DrainAsked"), "the drain")
+    project.wait_for(lambda: project.events("DrainAsked"), "the drain")
     process.send_signal(signal.SIGINT)
     done = project.end(process)
     assert done.code == 130
@@ -182,7 +182,7 @@ def test_an_interrupt_before_it_has_begun_leaves_nothing(project: Project) -> No
     with sqlite3.connect(project.path / "study.db") as other:
         other.execute("begin exclusive")  # so that the study takes its time to open
         process = project.start("run", "space.yaml")
-        wait_for(lambda: project.directory().controller_log.exists(), "the controller's log")
+        project.wait_for(lambda: project.directory().controller_log.exists(), "the controller's log")
         process.send_signal(signal.SIGINT)
         done = project.end(process)
     assert done.code == 130 and "interrupted" in done.err and "Traceback" not in done.err
@@ -203,5 +203,5 @@ def test_d_leaves_it_in_the_background(terminal: Terminal, project: Project) -> 
     controllers = project.events("ControllerStarted")
     assert len(controllers) == 2 and alive(controllers[1]["pid"])
     (project.path / "finish").touch()
-    wait_for(lambda: project.sweep("status", "--json").json["state"] == "FINISHED", "its end")
+    project.wait_for(lambda: project.sweep("status", "--json").json["state"] == "FINISHED", "its end")
     assert len(project.events("AttemptStarted")) == 20

@@ -254,6 +254,17 @@ def test_a_resume_in_the_middle_repeats_nothing(name: str, bench: Any) -> None:
     assert len({*before, *after}) == 10
 
 
+def test_nor_what_the_journal_missed(bench: Any) -> None:
+    first = bench(sampler="random", seed=3)
+    known = first.sample().params
+    lost = [first.ask() for _ in range(3)]
+    first.close()
+    second = bench(sampler="random", seed=3, sweep=first.sweep)
+    after = [second.sample().params for _ in range(3)]
+    second.close()
+    assert len({json.dumps(one) for one in [known, *(one.params for one in lost), *after]}) == 7
+
+
 def drain(here: Bench) -> tuple[list[dict[str, Any]], e.SamplerExhausted]:
     found = []
     for _ in range(50):
