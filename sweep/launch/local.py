@@ -118,9 +118,11 @@ class Nursery:
         self._process.wait()
         wait_for_launches(self._directory)
         self._start()
-        before.close()  # only now, for `fileno()` has to be another: the number of a closed one is given again
         sent, self._sent = self._sent, {}
-        return [settle(self._directory, *key) for key in sent]
+        settled = [settle(self._directory, *key) for key in sent]
+        # only now: the number of a closed descriptor is given to the next one, and the controller still watches it
+        before.close()
+        return settled
 
     def close(self) -> None:
         """Lets the nursery end; its supervisors live on."""

@@ -279,6 +279,19 @@ def test_a_nursery_that_was_killed_is_replaced_and_its_attempts_live_on(room: Ro
     assert attempt.end()["code"] == 5
 
 
+def test_an_attempt_that_a_dying_nursery_had_not_told_of_is_found(room: Room) -> None:
+    order = room.order(["sleep", "600"])
+    room.nursery.launch(order)
+    pid = room.answer().started
+    room.nursery._sent[order.trial, 1] = order  # as if that answer had not come
+    before = room.nursery.fileno()
+    os.kill(nursery_pid(room), signal.SIGKILL)
+    found = room.answer().started
+    assert found is not None and pid is not None and found.pid == pid.pid
+    assert before not in (found.pidfd, room.nursery.fileno()), "the controller still watches that number"
+    os.kill(found.pid, signal.SIGTERM)
+
+
 def test_an_order_that_a_dying_nursery_had_carried_out_is_found_on_disk(room: Room) -> None:
     order = room.order(["sleep", "600"])
     room.nursery.launch(order)
