@@ -21,6 +21,7 @@ from typing import Any
 
 from sweep.config.command import NAME, RESERVED
 from sweep.config.prints import bag
+from sweep.config.reading import MAX_NUMBER
 from sweep.config.script import UNKNOWN, Option
 
 
@@ -108,6 +109,8 @@ def is_output_folder(option: Option) -> bool:
 def _fixed(option: Option, why: str) -> Guess:
     if option.default is None or option.default is UNKNOWN or isinstance(option.default, str):
         return _left(option, why)
+    if isinstance(option.default, int) and abs(option.default) >= MAX_NUMBER:
+        return _left(option, "its default has more than 64 bits")
     return Guess(option, Place.FIXED, option.default, why)
 
 
