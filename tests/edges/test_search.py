@@ -1,11 +1,8 @@
-"""Optuna behind its port: every sampler and pruner by name, orders in, events out, and a study that is mended."""
+"""Optuna behind its port: every sampler and pruner by name, and what is sampled in which order."""
 
 from __future__ import annotations
 
 import json
-import os
-import queue
-import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,24 +10,15 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from search_kit import SPACE, Bench, benches, config, study
 
-from sweep.config.model import SweepConfig
 from sweep.core import events as e
-from sweep.core.machine import open_sweep, step
-from sweep.core.model import Outcome, Sweep, TrialState
-from sweep.errors import ConfigError, StorageError
-from sweep.search import OptunaSearch, build_pruner, build_sampler, preview
-from sweep.session import rules
+from sweep.core.machine import step
+from sweep.core.model import TrialState
+from sweep.errors import ConfigError
+from sweep.search import build_pruner, build_sampler, preview
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-SPACE = {
-    "x": {"type": "float", "low": 0.0, "high": 1.0},
-    "n": {"type": "int", "low": 1, "high": 64, "log": True},
-    "kind": ["a", "b", "c"],
-    "fixed": 7,
-}
 CONDITIONAL = {**SPACE, "deep": {"type": "int", "low": 0, "high": 9, "when": {"kind": ["a", "b"]}}}
 COUNTABLE = {"n": {"type": "int", "low": 1, "high": 3}, "kind": ["a", "b"], "fixed": 7}
 SAMPLERS = sorted(name for name in dir(optuna.samplers) if name.endswith("Sampler") and "Base" not in name)
@@ -44,66 +32,10 @@ NEEDED: dict[str, dict[str, Any]] = {  # arguments that Optuna gives no default
 }
 
 
-def config(**keys: Any) -> SweepConfig:
-    whole = {"name": "s", "command": "true", "metric": "acc", "direction": "maximize", "space": SPACE, "trials": 9}
-    return SweepConfig.model_validate({**whole, **keys})
-
-
-class Bench:
-    """Plays the controller and the machine for one search."""
-
-    def __init__(self, config: SweepConfig, storage: Path | str, sweep: Sweep | None = None) -> None:
-        opened = e.SweepOpened(0.0, "s-1", rules(config), config.model_dump(mode="json"))
-        self.sweep = sweep or open_sweep(opened)
-        self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
-        self.search = OptunaSearch(config, self.sweep, storage, self._inbox.put, lambda: 1.0)
-        self.missed = self.search.reconcile(self.sweep)
-        step(self.sweep, e.ControllerStarted(1.0, 1, 1, "boot", sampled=self.missed))
-        self.search.start()
-
-    def ask(self) -> e.Event:
-        self.search.ask()
-        return self.event()
-
-    def event(self) -> e.Event:
-        return self._inbox.get(timeout=30)
-
-    def sample(self) -> e.TrialSampled:
-        event = self.ask()
-        assert isinstance(event, e.TrialSampled), event
-        self.sweep.asking += 1
-        step(self.sweep, event)
-        return event
-
-    def judge(self, trial: int, *values: float) -> None:
-        for at, value in enumerate(values):
-            self.search.judge(e.Judge(trial, 1, at, value))
-
-    def tell(self, trial: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
-        values = None if value is None else (value,)
-        self.sweep.trials[trial].state, self.sweep.trials[trial].values = state, values
-        self.search.tell(e.Tell(trial, state, values, Outcome.COMPLETED))
-
-    def close(self) -> None:
-        self.search.close()
-
-
 @pytest.fixture
 def bench(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Bench]]:
-    """Opens searches on one study in a file; none of them may have logged an error."""
-    opened: list[Bench] = []
-
-    def open_bench(sweep: Sweep | None = None, storage: Path | str | None = None, **keys: Any) -> Bench:
-        opened.append(Bench(config(**keys), storage or tmp_path / "study.log", sweep))
-        return opened[-1]
-
-    yield open_bench
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-def study(path: Path) -> optuna.Study:
-    """As anybody's Optuna reads it."""
-    return optuna.load_study(study_name="s-1", storage=JournalStorage(JournalFileBackend(str(path))))
+    with benches(tmp_path, caplog) as open_bench:
+        yield open_bench
 
 
 def value(params: dict[str, Any]) -> float:
@@ -343,172 +275,3 @@ def test_a_sampler_that_fails_says_so(bench: Any, monkeypatch: pytest.MonkeyPatc
     assert isinstance(event, e.SamplerExhausted)
     assert event.failed and event.why == "the sampler failed: division by zero"
     caplog.clear()
-
-
-# ---- a study that lags behind the journal, or is ahead of it -------------------------------------------------
-
-
-def three(bench: Any, **keys: Any) -> Bench:
-    """Three trials: one complete, one pruned, one that runs."""
-    here = bench(seed=1, **keys)
-    for number in range(3):
-        here.sample()
-        here.judge(number, 0.5, 0.25)
-    here.tell(0, 0.25)
-    here.tell(1, None, TrialState.PRUNED)
-    here.close()
-    return here
-
-
-def test_what_the_study_lost_is_put_back(tmp_path: Path, bench: Any) -> None:
-    path = tmp_path / "study.log"
-    here = three(bench)
-    whole = study(path).trials
-    lines = path.read_bytes().splitlines(keepends=True)
-    for kept in range(2, len(lines)):
-        path.write_bytes(b"".join(lines[:kept]) + lines[kept][:9])  # as a crash of the machine may leave it
-        again = bench(sweep=here.sweep)
-        again.close()
-        assert again.missed == []
-        for theirs, before in zip(study(path).trials, whole, strict=True):
-            assert (theirs.number, theirs.params, theirs.state) == (before.number, before.params, before.state)
-            assert theirs.state.name != "COMPLETE" or theirs.values == before.values
-
-
-def test_a_study_that_is_gone_is_written_anew(tmp_path: Path, bench: Any) -> None:
-    here = three(bench)
-    (tmp_path / "study.log").unlink()
-    bench(sweep=here.sweep).close()
-    assert [trial.state.name for trial in study(tmp_path / "study.log").trials] == [
-        "COMPLETE",
-        "PRUNED",
-        "RUNNING",
-    ]
-
-
-def test_what_the_journal_missed_is_found(bench: Any) -> None:
-    here = three(bench)
-    one = bench(sweep=here.sweep)
-    lost = one.ask()
-    one.search.prefer(e.Prefer({"x": 0.5}))
-    wished = one.ask()
-    one.close()
-    assert isinstance(lost, e.TrialSampled) and isinstance(wished, e.TrialSampled)
-    again = bench(sweep=here.sweep)
-    again.close()
-    assert again.missed == [
-        {"number": 3, "params": lost.params, "origin": "sampler"},
-        {"number": 4, "params": wished.params, "origin": "enqueued"},
-    ]
-    assert list(again.sweep.trials) == [0, 1, 2, 3, 4]
-
-
-def test_a_wish_that_nobody_asked_for_is_given_up_and_made_again(tmp_path: Path, bench: Any) -> None:
-    here = three(bench)
-    one = bench(sweep=here.sweep)
-    one.search.prefer(e.Prefer({"x": 0.5}))
-    one.close()
-    assert study(tmp_path / "study.log").trials[3].state.name == "WAITING"
-    again = bench(sweep=here.sweep)
-    assert again.missed == [] and again.sample().number == 4
-    again.close()
-    assert study(tmp_path / "study.log").trials[3].state.name == "FAIL"
-
-
-def test_a_trial_that_was_only_half_sampled_in_a_shared_study_is_given_up(tmp_path: Path, bench: Any) -> None:
-    url = f"sqlite:///{tmp_path}/study.db"
-    here = three(bench, storage=url)
-    theirs = optuna.load_study(study_name="s", storage=url)
-    half = theirs.ask()
-    half.set_user_attr("sweep", "s-1")
-    half.suggest_float("x", 0.0, 1.0)
-    other = theirs.ask()  # somebody else's
-    again = bench(sweep=here.sweep, storage=url)
-    again.close()
-    assert again.missed == []
-    states = {trial.number: trial.state.name for trial in theirs.trials}
-    assert (states[half.number], states[other.number]) == ("FAIL", "RUNNING")
-
-
-def test_sweeps_that_share_a_study_leave_each_others_wishes_alone(tmp_path: Path, bench: Any) -> None:
-    url = f"sqlite:///{tmp_path}/study.db"
-    here = bench(storage=url)
-    theirs = optuna.load_study(study_name="s", storage=url)
-    theirs.enqueue_trial({"x": 0.125}, user_attrs={"sweep": "s-2", "enqueued": True})
-    theirs.enqueue_trial({"x": 0.375})  # by hand, for whoever comes
-    here.search.prefer(e.Prefer({"x": 0.5}))
-    found = [here.sample() for _ in range(3)]
-    here.close()
-    assert [one.params["x"] for one in found[:2]] == [0.375, 0.5] and found[2].params["x"] not in (
-        0.125,
-        0.375,
-        0.5,
-    )
-    assert [one.number for one in found] == [1, 2, 3]
-    assert theirs.trials[0].state.name == "WAITING"
-    assert all(trial.user_attrs["sweep"] == "s-1" for trial in theirs.trials[1:])
-
-
-# ---- storage that refuses ------------------------------------------------------------------------------------
-
-
-def test_a_full_disk_tears_nothing_and_loses_nothing(
-    tmp_path: Path, bench: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    here = bench(seed=1)
-    here.sample()
-    real, room = os.write, [50]
-
-    def narrow(handle: int, data: Any) -> int:
-        if Path(f"/proc/self/fd/{handle}").readlink().name == "study.log":
-            if not room[0]:
-                raise OSError(28, "No space left on device")
-            data = bytes(data[: room[0]])
-            room[0] -= len(data)
-        return real(handle, data)
-
-    monkeypatch.setattr(os, "write", narrow)
-    here.judge(0, 0.5, 0.25)
-    here.tell(0, 0.25)
-    assert here.sample().number == 1
-    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(said) == 1 and "No space left on device" in said[0]
-    room[0] = 1 << 20
-    here.judge(1, 1)
-    here.close()
-    assert here.sweep.trials[1].params == {**study(tmp_path / "study.log").trials[1].params, "fixed": 7}
-    assert [trial.intermediate_values for trial in study(tmp_path / "study.log").trials] == [
-        {0: 0.5, 1: 0.25},
-        {0: 1},
-    ]
-    caplog.clear()
-
-
-@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/x.db", "nonsense", "mysql+nodriver://host/x"])
-def test_a_storage_that_does_not_open_is_named(url: str, bench: Any) -> None:
-    with pytest.raises(StorageError, match=f"storage {re.escape(url)} does not open"):
-        bench(storage=url)
-
-
-def test_a_password_is_not_told(bench: Any) -> None:
-    with pytest.raises(StorageError, match=r"mysql\+nodriver://\*\*\*@host/x") as caught:
-        bench(storage="mysql+nodriver://me:secret@host/x")
-    assert "secret" not in str(caught.value)
-
-
-def test_a_study_of_that_name_with_other_directions_is_not_ours(tmp_path: Path, bench: Any) -> None:
-    url = f"sqlite:///{tmp_path}/study.db"
-    optuna.create_study(study_name="s", storage=url, direction="minimize")
-    with pytest.raises(StorageError, match=r"study 's' already, and its direction is minimize\n.*another `name`"):
-        bench(storage=url)
-
-
-def test_a_study_that_was_damaged_can_be_written_anew(tmp_path: Path, bench: Any) -> None:
-    here = three(bench)
-    path = tmp_path / "study.log"
-    path.write_bytes(path.read_bytes().replace(b'"op_code"', b'"op_c', 1))
-    with pytest.raises(StorageError, match=r"(?s)study.log does not open.*move it away"):
-        bench(sweep=here.sweep)
-    path.rename(tmp_path / "away")
-    bench(sweep=here.sweep).close()
-    assert [trial.state.name for trial in study(path).trials] == ["COMPLETE", "PRUNED", "RUNNING"]
