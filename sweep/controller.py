@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from sweep import orders
+from sweep import doorbell, orders
 from sweep.core import events as e
 from sweep.core.machine import step
 from sweep.core.model import Sweep
@@ -68,7 +68,6 @@ class Controller:
         self._directory = directory
         self._journal = journal
         self._clock = clock
-        self._search = search
         self._launcher = launcher
         self._prepare = prepare
         self._tracker = tracker
@@ -135,8 +134,7 @@ class Controller:
             for key, _ in self._selector.select(self._patience()):
                 key.data()
         self._hand_to_sampler()
-        if self._view is not None:  # once more, for what was noted in the last moment
-            self._view.picture(self.sweep, self._clock.now(), tuple(self.notices))
+        self._show()  # once more, for what was noted in the last moment
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -151,8 +149,12 @@ class Controller:
                     self.feed(e.SlotOffered(self._clock.now(), slot.id, slot.device))
             if not self._settle() or self._inbox.empty():
                 break
-        if self._view is not None and now >= self._next_picture:
+        if now >= self._next_picture:
             self._next_picture = now + PICTURE
+            self._show()
+
+    def _show(self) -> None:
+        if self._view is not None:
             self._view.picture(self.sweep, self._clock.now(), tuple(self.notices))
 
     def _patience(self) -> float:
@@ -391,17 +393,8 @@ class Controller:
 
 
 def _hang_doorbell(directory: SweepDir) -> socket.socket | None:
-    """A datagram socket at a path that outlives controllers; None where the file system has no sockets."""
-    bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    bell.setblocking(False)
-    folder = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        directory.doorbell.unlink(missing_ok=True)
-        bell.bind(f"/proc/self/fd/{folder}/{directory.doorbell.name}")  # a socket's path holds 107 bytes at most
+        return doorbell.hang(directory)
     except OSError as error:
         log.warning("no doorbell at %s (%s): reports are looked for once a second", directory.doorbell, error)
-        bell.close()
         return None
-    finally:
-        os.close(folder)
-    return bell

@@ -7,15 +7,13 @@ waits for the next one.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweep import rundir
+from sweep import doorbell, rundir
 from sweep.core import events as e
 from sweep.rundir import SweepDir
 
@@ -28,13 +26,7 @@ def give(directory: SweepDir, event: e.Event) -> Path:
     directory.orders.mkdir(mode=0o700, exist_ok=True)
     path = directory.orders / f"{time.time_ns()}-{os.getpid()}.json"
     rundir.write_json(path, e.to_json(event))
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-        bell.setblocking(False)
-        folder = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            bell.sendto(RING, f"/proc/self/fd/{folder}/{directory.doorbell.name}")
-        finally:
-            os.close(folder)
+    doorbell.ring(directory, RING)
     return path
 
 

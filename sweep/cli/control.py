@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from sweep import journal, orders, rundir
+from sweep.cli.state import Followed
 from sweep.config.checks import params_problems
 from sweep.config.model import SweepConfig
 from sweep.core import events as e
@@ -31,8 +32,11 @@ def stop(wanted: str | None, trial: int | None, *, now: bool, as_json: bool) -> 
     event = e.StopAsked(0.0, trial, now)
     if not order(directory, event):
         _drive(directory, event, until=lambda state: _is_over(state, trial))
-    while not _is_over(journal.replay(directory.journal)[0], trial):
+    followed = Followed(directory)
+    while not _is_over(followed.sweep, trial):
         time.sleep(POLL)
+        for _ in followed.news():
+            pass
     _say(directory, as_json, "stopped" if trial is None else f"trial {trial} stopped")
 
 

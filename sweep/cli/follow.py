@@ -12,17 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweep import journal, rundir
+from sweep import rundir
 from sweep.cli.live import LiveTable, can_draw
 from sweep.cli.plain import PlainLines
+from sweep.cli.state import Followed
 from sweep.cli.summary import print_summary
-from sweep.core.events import SweepOpened
-from sweep.core.machine import open_sweep, step
-from sweep.core.model import Sweep
 from sweep.errors import NotFoundError
 from sweep.ports import View
 from sweep.rundir import SweepDir
-from sweep.tracking.tail import Tail
 
 POLL = 0.1
 CHUNK = 1 << 16
@@ -34,15 +31,14 @@ def attach(wanted: str | None, *, plain: bool) -> None:
     console = Console()
     table = None if plain or not can_draw(console) else LiveTable(console, Path.cwd(), attached=True)
     view: View = table or PlainLines(sys.stdout)
-    tail = Tail(directory.journal)
-    sweep = _opened(tail, directory)
+    followed = Followed(directory)
+    sweep = followed.sweep
     try:
         with table or nullcontext():
             while not sweep.state.ended and rundir.locked(directory.controller_lock):
                 view.picture(sweep, time.time(), ())
                 time.sleep(POLL)
-                for event, _ in tail.read():
-                    step(sweep, event)
+                for event in followed.news():
                     view.saw(event, sweep)
     except KeyboardInterrupt:
         print(f"{sweep.id} goes on; `sweep attach {sweep.id}` comes back to it")
@@ -51,18 +47,6 @@ def attach(wanted: str | None, *, plain: bool) -> None:
         print_summary(console, sweep, directory)
     else:
         print(f"{sweep.id} has no controller; `sweep resume {sweep.id}` goes on with it")
-
-
-def _opened(tail: Tail, directory: SweepDir) -> Sweep:
-    """The state that the journal tells so far, without a word of it."""
-    sweep: Sweep | None = None
-    while events := list(tail.read()):
-        for event, _ in events:
-            if isinstance(event, SweepOpened):
-                sweep = open_sweep(event)
-            elif sweep is not None:
-                step(sweep, event)
-    return sweep or journal.replay(directory.journal)[0]  # which says what is wrong
 
 
 def logs(wanted: str | None, trial: int | None, *, attempt: int | None, follow: bool, lines: int | None) -> None:
@@ -75,7 +59,8 @@ def logs(wanted: str | None, trial: int | None, *, attempt: int | None, follow: 
     paths = directory.attempt(trial, number)
     if not paths.path.is_dir():
         raise NotFoundError(f"trial {trial} of {directory.id} has no attempt {number}")
-    _show(paths.output, lines, follow, lambda: not paths.exit.exists() and _runs(directory, trial, number))
+    followed = Followed(directory)
+    _show(paths.output, lines, follow, lambda: not paths.exit.exists() and _runs(followed, trial, number))
 
 
 def _newest(directory: SweepDir, trial: int) -> int:
@@ -88,9 +73,10 @@ def _newest(directory: SweepDir, trial: int) -> int:
     return max(attempts)
 
 
-def _runs(directory: SweepDir, trial: int, attempt: int) -> bool:
-    sweep = journal.replay(directory.journal)[0]
-    live = sweep.trials[trial].attempt if trial in sweep.trials else None
+def _runs(followed: Followed, trial: int, attempt: int) -> bool:
+    for _ in followed.news():
+        pass
+    live = followed.sweep.trials[trial].attempt if trial in followed.sweep.trials else None
     return live is not None and live.number == attempt
 
 

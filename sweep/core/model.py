@@ -151,7 +151,6 @@ class Trial:
     attempts: list[Attempt] = field(default_factory=list)
     latest: dict[str, float] = field(default_factory=dict)  # last value of every metric
     best: dict[str, float] = field(default_factory=dict)  # best value of every objective
-    best_step: int | None = None  # step of the first objective's best value
     step: int | None = None  # highest step reported by any attempt
     judged: int | None = None  # highest step that the pruner has seen
     checkpoints: list[Checkpoint] = field(default_factory=list)  # those that are kept, newest last

@@ -64,8 +64,6 @@ def _reported(sweep: Sweep, event: e.Reported) -> Effects:
         value = event.metrics.get(name)
         if value is not None and (name not in trial.best or better(direction, value, trial.best[name])):
             trial.best[name] = value
-            if name == rules.first[0]:
-                trial.best_step = event.step
     value = event.metrics.get(rules.first[0])
     # Optuna takes one value a step: a repeated or earlier step (a retry that starts over) is not judged again
     if not rules.single or value is None or (trial.judged is not None and event.step <= trial.judged):

@@ -14,11 +14,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sweep import doorbell
 from sweep.core.events import number_from_json, number_to_json
 from sweep.core.model import Attempt, Trial
 from sweep.rundir import SweepDir
@@ -75,7 +75,7 @@ class Harvest:
                         fresh[mark] = one
         if fresh:
             _append(folder.reports, _lines(list(fresh.values())))
-            _ring(self.directory.path, f"{trial.number}/{attempt.number}")
+            doorbell.ring(self.directory, f"{trial.number}/{attempt.number}".encode())
         seen.update(fresh)
         self._newest[key] = newest
 
@@ -130,21 +130,5 @@ def _append(path: Path, lines: list[str]) -> None:
         data = ("\n" if torn else "").encode() + "".join(line + "\n" for line in lines).encode()
         while data:
             data = data[os.write(handle, data) :]
-    finally:
-        os.close(handle)
-
-
-def _ring(folder: Path, text: str) -> None:
-    """The doorbell's path may be longer than an address may be (107 bytes): it is reached through the folder."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-            bell.setblocking(False)
-            bell.sendto(text.encode(), f"/proc/self/fd/{handle}/doorbell")
-    except OSError:
-        pass  # nobody listens: the controller reads the file anyway
     finally:
         os.close(handle)

@@ -63,15 +63,21 @@ def test_a_machine_that_crashes_loses_reports_only(path: Path, monkeypatch: pyte
     assert synced[-1] == path.stat().st_size
 
 
-def test_a_sync_that_failed_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tries: list[int] = []
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The syncs that were tried, of which the first fails."""
+    tried: list[int] = []
 
     def refuse(handle: int) -> None:
-        tries.append(handle)
-        if len(tries) == 1:
+        tried.append(handle)
+        if len(tried) == 1:
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", refuse)
+    return tried
+
+
+def test_a_sync_that_failed_is_tried_again(path: Path, tries: list[int]) -> None:
     writer = Writer(path)
     writer.append(opened())
     with pytest.raises(StorageError, match="Input/output error"):
@@ -80,17 +86,7 @@ def test_a_sync_that_failed_is_tried_again(path: Path, monkeypatch: pytest.Monke
     assert len(tries) == 2 and len(list(records(path))) == 1
 
 
-def test_a_sync_behind_is_waited_for_at_the_end_and_its_failure_is_told(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries: list[int] = []
-
-    def refuse(handle: int) -> None:
-        tries.append(handle)
-        if len(tries) == 1:
-            raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "fdatasync", refuse)
+def test_a_sync_behind_is_waited_for_at_the_end_and_its_failure_is_told(path: Path, tries: list[int]) -> None:
     writer = Writer(path)
     writer.append(opened())
     writer.commit(behind=True)

@@ -1,0 +1,33 @@
+"""The state of a sweep that somebody else drives, kept up with its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep import journal
+from sweep.core.events import Event, SweepOpened
+from sweep.core.machine import open_sweep, step
+from sweep.core.model import Sweep
+from sweep.rundir import SweepDir
+from sweep.tracking.tail import Tail
+
+
+class Followed:
+    """`sweep` is the state so far; only what is new is read. Raises JournalError where nothing can be read."""
+
+    def __init__(self, directory: SweepDir) -> None:
+        self._tail = Tail(directory.journal)
+        sweep: Sweep | None = None
+        while events := list(self._tail.read()):
+            for event, _ in events:
+                if isinstance(event, SweepOpened):
+                    sweep = open_sweep(event)
+                elif sweep is not None:
+                    step(sweep, event)
+        self.sweep = sweep or journal.replay(directory.journal)[0]  # which says what is wrong
+
+    def news(self) -> Iterator[Event]:
+        """The events since the last call, each after the state has taken its step."""
+        for event, _ in self._tail.read():
+            step(self.sweep, event)
+            yield event
