@@ -6,7 +6,7 @@ any thread. Edges know ports, core, config and rundir, never each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,9 @@ from sweep.core.model import Sweep
 class Slot:
     """A share of a device. `id` is the name of its lease, the same for everybody on this machine.
 
-    kind: "gpu", "cpu" (later "npu", "xpu"). env: what pins a process to it. threads: cores of its share.
+    Of a trial on several devices (slots/bundle.py): `id` and `device` name all of them.
+
+    kind: "gpu", "npu", "xpu" or "cpu". env: what pins a process to it. threads: cores of its share.
     """
 
     id: str
@@ -34,7 +36,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Order:
-    """One attempt to be started. argv is final, env is added to the controller's own; lease is a descriptor."""
+    """One attempt to be started. argv is final, env is added to the controller's own; leases are descriptors."""
 
     trial: int
     attempt: int
@@ -42,10 +44,25 @@ class Order:
     argv: list[str]
     env: dict[str, str]
     cwd: Path
-    lease: int
+    leases: Sequence[int]
     slot: str
     device: str
     report: dict[str, Any]  # mode, patterns, metrics: what the supervisor reads in the output
+    keep: int  # bytes that the output may take
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an attempt's processes did of late.
+
+    until: how long it holds, by time.monotonic(). cores: used of the CPU, None where that is not known yet.
+    written: bytes so far. device: its utilisation, 0 to 1, None where it has none or tells none.
+    """
+
+    until: float
+    cores: float | None
+    written: int
+    device: float | None
 
 
 @dataclass(frozen=True)
@@ -110,11 +127,41 @@ class View(Protocol):
     def picture(self, sweep: Sweep, now: float, notices: Sequence[str]) -> None: ...
 
 
+class Ward(Protocol):
+    """What befalls devices that are in use, each by its id."""
+
+    def failing(self, device: str) -> str:
+        """Why it cannot be worked with now, in words; empty if it can."""
+        ...
+
+    def leave(self, *, yields: bool) -> Mapping[str, str]:
+        """device -> why whoever uses it must leave: it is away, or (yields) somebody computes on it unasked."""
+        ...
+
+    def take_out(self, device: str, why: str, sweep: str) -> bool:
+        """Takes it out of service for everybody, if such a device can be. Raises OSError."""
+        ...
+
+
 class Devices(Protocol):
-    """Slots of this machine and their leases."""
+    """Slots of this machine and their leases. priority: of this sweep, among all who wait for one.
+
+    auto: the number of slots changes, by `share`. whole: a slot of each whole device.
+    """
+
+    priority: int
+    auto: bool
+
+    @property
+    def whole(self) -> Sequence[Slot]: ...
 
     @property
     def slots(self) -> Sequence[Slot]: ...
+
+    @property
+    def per_trial(self) -> int:
+        """How many devices a trial gets."""
+        ...
 
     @property
     def trouble(self) -> Mapping[str, str]:
@@ -125,12 +172,30 @@ class Devices(Protocol):
         """The lease's descriptor, or None while somebody else holds it or the device is in use."""
         ...
 
+    def acquire_all(
+        self, number: int, holder: dict[str, Any], but: Collection[str]
+    ) -> list[tuple[Slot, int]] | None:
+        """Slots of so many devices at once, with their leases, or None. but: slots that it must not be."""
+        ...
+
+    def share(self, number: int) -> None:
+        """So many slots a device from now on."""
+        ...
+
+    @property
+    def bar(self) -> str:
+        """Why the policy of this machine lets nothing more be had, by the last try; empty if it does."""
+        ...
+
     def rest(self) -> None:
         """No slot is wanted for now: others who wait need not wait for this one."""
         ...
 
     def measure(self) -> dict[str, dict[str, float]]:
-        """device -> utilisation (0 to 1), memory_used and memory_total (bytes), power (W), temperature (C)."""
+        """device -> utilisation (0 to 1), memory_used and memory_total (bytes), power (W), temperature (C).
+
+        holders: how many leases there are of it, of anybody, where the number of slots changes.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ class Preparer:
         self._environ = environ
         self._mlflow = mlflow
 
-    def __call__(self, launch: Launch, slot: Slot, lease: int) -> Order:
-        """Makes the folder and `params.json`; closes the lease and raises OSError where that fails."""
+    def __call__(self, launch: Launch, slot: Slot, leases: Sequence[int]) -> Order:
+        """Makes the folder and `params.json`; closes the leases and raises OSError where that fails."""
         trial = self._sweep.trials[launch.trial]
         paths = self._directory.attempt(launch.trial, launch.attempt)
         try:
@@ -49,10 +49,12 @@ class Preparer:
                 folder.mkdir(mode=0o700, exist_ok=True)
             rundir.write_json(paths.params, trial.params)
         except OSError:
-            os.close(lease)
+            for lease in leases:
+                os.close(lease)
             raise
         env = {
             "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",  # a crash, and the end of one that hangs, leaves its stacks in the output
             **slot.env,
             **self._mlflow,
             **({"MLFLOW_RUN_ID": trial.run_id} if trial.run_id else {}),
@@ -71,10 +73,11 @@ class Preparer:
             argv=self._argv(trial.params, launch, paths),
             env=env,
             cwd=self._cwd,
-            lease=lease,
+            leases=leases,
             slot=slot.id,
             device=slot.device,
             report={"mode": self._config.report.mode, "patterns": self._config.report.patterns},
+            keep=self._config.logs.keep,
         )
 
     def _argv(self, params: Mapping[str, Any], launch: Launch, paths: rundir.AttemptDir) -> list[str]:

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_SAID = {
+    "prune": "the trial was told to prune",
+    "stall": "nothing was heard of the trial for too long",
+    "time": "the trial's time is up",
+    "move": "the trial goes on elsewhere",
+    "stop": "the trial was told to stop",
+    "kill": "the trial was told to stop at once",
+}
 PATIENCE = 600.0  # seconds that an ended script waits for room on the disk
 
 
@@ -126,14 +134,14 @@ class Trial:
 
         with open(self._verdict_file, "rb") as file:
             verdict = json.load(file)["verdict"]
-        if verdict == "stop" and self._checkpoints and not self._window:
+        if verdict in ("stop", "time", "move") and self._checkpoints and not self._window:
             self._window = True
             return
         self._end(verdict)
 
     def _end(self, verdict: str) -> None:
         self.acknowledge("prune" if verdict == "prune" else "stop")
-        raise (TrialPruned if verdict == "prune" else TrialStopped)(f"the trial was told to {verdict}")
+        raise (TrialPruned if verdict == "prune" else TrialStopped)(_SAID[verdict])
 
     def acknowledge(self, verdict: str) -> None:
         """Puts on record that the script itself ends by this verdict (once)."""

@@ -59,7 +59,7 @@ class Nursery:
             )
 
     def launch(self, order: Order) -> None:
-        """Sends the order; the lease's descriptor is closed here in any case. Raises OSError."""
+        """Sends the order; the leases' descriptors are closed here in any case. Raises OSError."""
         try:
             message = json.dumps(
                 {
@@ -72,6 +72,7 @@ class Nursery:
                     "slot": order.slot,
                     "device": order.device,
                     "report": order.report,
+                    "keep": order.keep,
                     "python": _is_python(order.argv),
                 }
             ).encode()
@@ -81,11 +82,12 @@ class Nursery:
                 )
             self._sent[order.trial, order.attempt] = order
             try:
-                socket.send_fds(self._channel, [message], [order.lease])
+                socket.send_fds(self._channel, [message], order.leases)
             except ConnectionError:
                 pass  # it has just died: `replies` will say so, and what became of the order
         finally:
-            os.close(order.lease)
+            for lease in order.leases:
+                os.close(lease)
 
     def replies(self) -> Iterator[Reply]:
         """What came back since the last call."""
@@ -169,9 +171,15 @@ def open_pidfd(identity: dict[str, Any]) -> int | None:
     return None
 
 
-def deliver(paths: AttemptDir, pidfd: int | None, verdict: str, grace: float, kill_after: float) -> None:
-    """Writes the verdict's file, then wakes the supervisor. Raises OSError where the file cannot be written."""
-    rundir.write_json(paths.verdict, {"verdict": verdict, "grace": grace, "kill_after": kill_after})
+def deliver(
+    paths: AttemptDir, pidfd: int | None, verdict: str, grace: float, kill_after: float, *, abort: bool = False
+) -> None:
+    """Writes the verdict's file, then wakes the supervisor. Raises OSError where the file cannot be written.
+
+    abort: by SIGABRT instead of SIGTERM, at which Python writes its stacks into the output.
+    """
+    order = {"verdict": verdict, "grace": grace, "kill_after": kill_after, "abort": abort}
+    rundir.write_json(paths.verdict, order)
     if pidfd is not None:
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGUSR1)

@@ -2,9 +2,13 @@
 
     python -m sweep.launch.nursery <descriptor> <lock file> [module to import warm ...]
 
-It speaks JSON over a SOCK_SEQPACKET descriptor: an order comes with the descriptor of its lease (SCM_RIGHTS), the
+It speaks JSON over a SOCK_SEQPACKET descriptor: an order comes with its leases' descriptors (SCM_RIGHTS), the
 answer `{"trial", "attempt", "pid", "start_time", "boot_id"}` goes back with a pidfd, or `{"trial", "attempt",
 "error"}`. When the controller's end closes, it ends; the supervisors live on.
+
+A few supervisors are forked ahead, in quiet moments, and wait for an order on a socket of their own: where several
+trials end at once, the forks of the next ones would stand between them and their start. One that waits ends when
+the nursery does.
 
 It holds a lock on `nursery.lock`, and so does a fork of it until `attempt.json` is written (the descriptor is
 closed at exec, or by the supervisor): who gets that lock knows that no launch is in flight.
@@ -21,13 +25,16 @@ import select
 import signal
 import socket
 import sys
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sweep.launch.process import boot_id, start_time
-from sweep.launch.supervisor import supervise
+from sweep.launch.supervisor import LARGEST, MOST_HANDLES, supervise
 from sweep.launch.warm import Become, run_as_main, warm_up
 
-_LARGEST = 1 << 20
+READY = 4  # supervisors forked ahead
+QUIET = 0.05  # seconds without an order before the next one is
 
 
 def main(arguments: list[str]) -> None:
@@ -44,61 +51,88 @@ def main(arguments: list[str]) -> None:
 
 
 def serve(channel: socket.socket, lock: int, warm: bool, trouble: str) -> None:
-    """Forks a supervisor for each order until the controller is gone."""
+    """Hands each order to a supervisor until the controller is gone."""
     if trouble:
         channel.send(json.dumps({"trouble": trouble}).encode())
-    children = 0
+    ready: deque[_Ready] = deque()
     while True:
-        ready, _, _ = select.select([channel], [], [], 1.0 if children else None)
-        if ready:
-            data, handles = _receive(channel)
-            if not data:
-                return
-            order = json.loads(data)
-            answer, pidfd = _fork(order, handles[0], channel, lock, warm)
-            children += pidfd is not None
-            try:
-                socket.send_fds(channel, [json.dumps(answer).encode()], [pidfd] if pidfd is not None else [])
-            except OSError:
-                return  # the controller is gone; the attempt's files tell the next one
-            if pidfd is not None:
-                os.close(pidfd)
-        children -= _reap()
+        asked, _, _ = select.select([channel], [], [], 1.0 if len(ready) == READY else QUIET)
+        _reap()
+        if not asked:
+            if len(ready) < READY:
+                _fork_ahead(ready, channel, lock, warm)
+            continue
+        data, handles = _receive(channel)
+        if not data:
+            return
+        for lease in handles:
+            os.set_inheritable(lease, False)
+        answer, pidfds = _hand_on(data, handles, ready, channel, lock, warm)
+        try:
+            socket.send_fds(channel, [json.dumps(answer).encode()], pidfds)
+        except OSError:
+            return  # the controller is gone; the attempt's files tell the next one
+        for handle in pidfds:
+            os.close(handle)
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     try:
-        data, handles, _, _ = socket.recv_fds(channel, _LARGEST, 1)
+        data, handles, _, _ = socket.recv_fds(channel, LARGEST, MOST_HANDLES)
     except ConnectionResetError:
         return b"", []
     return data, list(array.array("i", handles))
 
 
-def _fork(
-    order: dict[str, Any], lease: int, channel: socket.socket, lock: int, warm: bool
-) -> tuple[dict[str, Any], int | None]:
+class _Ready:
+    """A supervisor that waits for its order. Raises OSError where it cannot be forked."""
+
+    def __init__(self, ready: Iterable[_Ready], channel: socket.socket, lock: int, warm: bool) -> None:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                for other in (channel, self.channel, *(sibling.channel for sibling in ready)):
+                    other.close()  # or they would not see that the nursery is gone
+                supervise(theirs, lock, warm)
+        self.identity: dict[str, Any] = {"pid": pid, "start_time": start_time(pid), "boot_id": boot_id()}
+
+
+def _fork_ahead(ready: deque[_Ready], channel: socket.socket, lock: int, warm: bool) -> None:
+    try:
+        ready.append(_Ready(ready, channel, lock, warm))
+    except OSError:
+        pass  # an order will say so
+
+
+def _hand_on(
+    data: bytes, leases: Sequence[int], ready: deque[_Ready], channel: socket.socket, lock: int, warm: bool
+) -> tuple[dict[str, Any], list[int]]:
+    """The answer to one order, and the pidfd that goes with it."""
+    order = json.loads(data)
     key = {"trial": order["trial"], "attempt": order["attempt"]}
     try:
-        pid = os.fork()
+        while True:
+            one = ready.popleft() if ready else _Ready((), channel, lock, warm)
+            with one.channel:
+                try:
+                    socket.send_fds(one.channel, [data], leases)
+                except ConnectionError:
+                    continue  # somebody has killed it
+                return {**key, **one.identity}, [os.pidfd_open(one.identity["pid"])]
     except OSError as error:
-        os.close(lease)
-        return {**key, "error": f"cannot fork: {error.strerror}"}, None
-    if pid == 0:
-        channel.close()
-        supervise(order, lease, lock, warm and order["python"])
-    os.close(lease)
-    pidfd = os.pidfd_open(pid)
-    return {**key, "pid": pid, "start_time": start_time(pid), "boot_id": boot_id()}, pidfd
+        return {**key, "error": f"cannot fork: {error.strerror}"}, []
+    finally:
+        for lease in leases:
+            os.close(lease)
 
 
-def _reap() -> int:
-    count = 0
+def _reap() -> None:
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
-            count += 1
+            pass
     except ChildProcessError:
         pass
-    return count
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ where none has, each pattern counts its own matches from 0.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
 
-CHUNK = 1 << 20
+from sweep.launch.bounded import read_on
+
+AT_ONCE = 16 << 20  # bytes that are read before the supervisor does something else
 LONGEST_LINE = 1 << 16
 
 
@@ -37,20 +40,33 @@ class OutputReader:
         return found
 
     def _lines(self, last: bool) -> Iterator[str]:
-        try:
-            if os.stat(self._path).st_size > self._offset:
-                with open(self._path, "rb") as file:
-                    file.seek(self._offset)
-                    while data := file.read(CHUNK):
-                        self._offset += len(data)
-                        *whole, self._rest = re.split(rb"[\r\n]+", self._rest + data)
-                        self._rest = self._rest[-LONGEST_LINE:]
-                        yield from (line.decode(errors="replace") for line in whole if line)
-        except OSError:
-            pass  # not there yet, or not any more: there is nothing to read
+        for data in self._chunks(last):
+            *whole, self._rest = re.split(rb"[\r\n]+", self._rest + data)
+            self._rest = self._rest[-LONGEST_LINE:]
+            yield from (line.decode(errors="replace") for line in whole if line)
         if last and self._rest:
             yield self._rest.decode(errors="replace")
             self._rest = b""
+
+    def _chunks(self, last: bool) -> Iterator[bytes]:
+        """What is new. Of a script that writes faster than this reads, what was left out meanwhile is not seen."""
+        try:
+            size = os.stat(self._path).st_size
+            self._offset = min(self._offset, size)  # it is less where it was cut back (bounded.py)
+            if size == self._offset:
+                return
+            until = math.inf if last else self._offset + AT_ONCE
+            with open(self._path, "rb", buffering=0) as file:
+                while self._offset < until:
+                    left_out, data = read_on(file.fileno(), self._offset)
+                    if not data:
+                        return
+                    self._offset += left_out + len(data)
+                    if left_out:
+                        self._rest = b""
+                    yield data
+        except OSError:
+            pass  # not there yet, or not any more: there is nothing to read
 
     def _in_text(self, line: str) -> list[tuple[int, dict[str, float]]]:
         found = []

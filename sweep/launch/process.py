@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -30,6 +31,46 @@ def is_alive(pid: int, started: int, boot: str) -> bool:
     """Whether the process known by (pid, start time, boot id) still runs; a zombie does not."""
     fields = _stat(pid)
     return fields is not None and boot == boot_id() and int(fields[19]) == started and fields[0] not in ("Z", "X")
+
+
+def facts(pid: int) -> str:
+    """One line for people: pid, state, what it waits for in the kernel, seconds of CPU, command."""
+    fields = _stat(pid)
+    if fields is None:
+        return f"{pid}  gone"
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    where, command = _read(f"/proc/{pid}/wchan"), _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+    return f"{pid}  {fields[0]}  {where if where not in ('', '0') else '-'}  {seconds:.2f} s  {command[:300]}"
+
+
+def oom_kills() -> int:
+    """How many processes of this one's memory cgroup the kernel has ended for want of memory; 0 if unknown.
+
+    Of the whole machine where the cgroup does not tell. Kernel documentation: cgroup-v2, memory.events;
+    cgroup-v1/memory, memory.oom_control; proc(5), vmstat. The key is oom_kill in all of them.
+    """
+    places = ["/proc/vmstat"]
+    for line in _read("/proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        # in a container the path may be the host's, while the mount has this group as its root
+        if number == "0":
+            places[:0] = [f"/sys/fs/cgroup{path}/memory.events", "/sys/fs/cgroup/memory.events"]
+        elif "memory" in controllers.split(","):
+            root = "/sys/fs/cgroup/memory"
+            places[:0] = [f"{root}{path}/memory.oom_control", f"{root}/memory.oom_control"]
+    for place in places:
+        for words in map(str.split, _read(place).splitlines()):
+            if words[:1] == ["oom_kill"]:
+                return int(words[1])
+    return 0
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -68,3 +109,26 @@ def descendants(root: int) -> list[int]:
         found.append(pid)
         line += children.get(pid, ())
     return found
+
+
+def end_descendants(kill_after: float = 2.0) -> None:
+    """SIGTERM, and so many seconds later SIGKILL, to what is left below this sub-reaper, until nobody is."""
+    kill_at = time.monotonic() + kill_after
+    _signal_descendants(signal.SIGTERM)
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        if time.monotonic() >= kill_at:
+            _signal_descendants(signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _signal_descendants(number: signal.Signals) -> None:
+    for pid in descendants(os.getpid()):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass  # it ended in between

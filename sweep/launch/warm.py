@@ -7,6 +7,7 @@ the modules themselves and all that they read of the environment when they were 
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import io
@@ -39,6 +40,8 @@ def run_as_main(argv: list[str]) -> None:
     """Runs `python script.py ...` or `python -m module ...` in this interpreter. Raises SystemExit."""
     gc.enable()  # the nursery does without
     gc.unfreeze()
+    if os.environ.get("PYTHONFAULTHANDLER"):  # which a new interpreter would have read
+        faulthandler.enable()
     sys.stdout, sys.stderr = _unbuffered(1, sys.stdout), _unbuffered(2, sys.stderr)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
     if "numpy.random" in sys.modules:  # seeded at its import; `random` and Paddle see to it by themselves

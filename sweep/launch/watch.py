@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sweep import rundir
@@ -15,6 +16,7 @@ from sweep.rundir import AttemptDir
 
 _TAIL = 16 << 10
 _LONGEST_LINE = 1 << 20
+_KILLED = re.compile(r"\bkilled\b", re.IGNORECASE)  # a shell, PyTorch's DataLoader and such, of a child of theirs
 
 
 class Watch:
@@ -77,18 +79,25 @@ class Watch:
         metrics = {str(name): e.number_from_json(value) for name, value in record["metrics"].items()}
         return e.Reported(at, self.trial, self.attempt, int(record["step"]), metrics)
 
-    def end(self, now: float) -> e.AttemptEnded:
-        """How it ended, from `exit.json`, the acknowledgement and the last output; lost without the first."""
+    def end(self, now: float, rules: Sequence[Mapping[str, Any]] = ()) -> e.AttemptEnded:
+        """How it ended, from `exit.json`, the acknowledgement and the last output; lost without the first.
+
+        rules: `failures` of space.yaml.
+        """
         facts = rundir.read_json(self.paths.exit)
         if facts is None:
             return e.AttemptEnded(now, self.trial, self.attempt)
-        cause, hint = "", ""
+        cause = hint = action = ""
         if facts["error"]:
             cause = f"cannot start it: {facts['error']}"
         elif facts["code"] != 0:
-            cause, hint = evidence(self._tail())
+            tail = self._tail()
+            cause, hint, action = evidence(tail, rules)
+            # the kernel counts for all trials together: it was this one if something of it was killed
+            if facts.get("oom_killed") and (facts["signal"] == signal.SIGKILL or _KILLED.search(tail)):
+                cause, hint = "the kernel killed it for want of memory", "oom"
         return e.AttemptEnded(
-            now,
+            min(now, max(facts["started"], facts["ended"])),
             self.trial,
             self.attempt,
             code=facts["code"],
@@ -97,7 +106,21 @@ class Watch:
             signalled=facts["signalled"],
             cause=cause,
             hint=hint,
+            action=action,
+            peak=self._peak(facts) if hint == "oom" else {},
         )
+
+    def _peak(self, facts: Mapping[str, Any]) -> dict[str, float]:
+        """The most that was seen: of its largest process, and every few seconds of all together and its device."""
+        peak = {"memory": float(facts["max_rss"])}
+        try:
+            for line in self.paths.usage.read_bytes().splitlines():
+                used = json.loads(line)["metrics"]
+                for key in used.keys() & {"memory", "device_memory"}:
+                    peak[key] = max(used[key], peak.get(key, 0.0))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return peak
 
     def _tail(self) -> str:
         try:

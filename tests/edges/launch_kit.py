@@ -75,6 +75,7 @@ class Room:
         self.directory.trials.mkdir(parents=True, exist_ok=True)
         self.environ = {**os.environ, "MARK": str(path)}
         self.nursery = Nursery(self.directory, path, [*warm], self.environ)
+        self.keep = 50_000_000  # bytes of output
         self._count = 0
         self._pidfds: list[int] = []
 
@@ -86,8 +87,8 @@ class Room:
         fcntl.flock(lease, fcntl.LOCK_EX)
         places = {"SWEEP_ATTEMPT_DIR": str(paths.path), "SWEEP_TRIAL": str(self._count), "SWEEP_ATTEMPT": "1"}
         given = {"mode": "api", "patterns": [], **(report or {})}
-        where = (paths.path, argv, {"PYTHONUNBUFFERED": "1", **places, **env}, self.project, lease)
-        return Order(self._count, 1, *where, "cpu-0", "cpu-0", given)
+        where = (paths.path, argv, {"PYTHONUNBUFFERED": "1", **places, **env}, self.project, [lease])
+        return Order(self._count, 1, *where, "cpu-0", "cpu-0", given, self.keep)
 
     def answer(self) -> Reply:
         def seen() -> Reply | None:
@@ -100,7 +101,9 @@ class Room:
         return reply
 
     def start(self, *argv: str, report: dict[str, Any] | None = None, **env: str) -> Attempt:
-        order = self.order([*argv], report, **env)
+        return self.launch(self.order([*argv], report, **env))
+
+    def launch(self, order: Order) -> Attempt:
         self.nursery.launch(order)
         reply = self.answer()
         return Attempt(AttemptDir(order.directory), self.project / f"lease-{order.trial}", reply)

@@ -17,6 +17,7 @@ from launch_kit import LONGEST, Room, wait_for
 
 from sweep import rundir
 from sweep.launch.local import deliver, open_pidfd, settle, wait_for_launches
+from sweep.launch.nursery import READY
 from sweep.launch.process import boot_id, is_alive
 from sweep.launch.watch import end_orphans
 from sweep.rundir import AttemptDir
@@ -140,7 +141,7 @@ def test_an_order_that_is_too_long_is_refused_and_its_lease_closed(room: Room) -
     with pytest.raises(OSError, match="the limit is"):
         room.nursery.launch(order)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(order.lease)
+        os.fstat(order.leases[0])
 
 
 def test_nothing_runs_that_nobody_could_find_again(room: Room) -> None:
@@ -150,7 +151,8 @@ def test_nothing_runs_that_nobody_could_find_again(room: Room) -> None:
     started = room.answer().started
     assert started is not None and started.pidfd is not None
     assert select.select([started.pidfd], [], [], LONGEST)[0]
-    wait_for(lambda: len(room.left()) == 1, "the end of all but the nursery")
+    waiting = ready(room)
+    wait_for(lambda: len(room.left()) == 1 + 2 * len(waiting), "the end of all that does not wait for an order")
     assert not (room.project / "ran").exists()
     assert "attempt.json" in (order.directory / "output.log").read_text()
 
@@ -262,8 +264,44 @@ def test_a_killed_supervisor_takes_the_command_along_and_the_rest_is_found(room:
 
 
 def nursery_pid(room: Room) -> int:
-    (pid,) = [pid for pid in room.left() if int(stat(pid)[1]) == os.getpid()]
+    (pid,) = [pid for pid in room.left() if parent(pid) == os.getpid()]
     return pid
+
+
+def ready(room: Room) -> list[int]:
+    """The supervisors that wait for an order, when there are as many as there are to be."""
+    nursery = nursery_pid(room)
+
+    def waiting() -> list[int]:
+        return [pid for pid in room.left() if parent(pid) == nursery]
+
+    wait_for(lambda: len(waiting()) == READY, "supervisors ahead of their orders")
+    return waiting()
+
+
+def test_supervisors_that_wait_end_with_the_nursery(room: Room) -> None:
+    assert ready(room)
+    os.kill(nursery_pid(room), signal.SIGKILL)
+    wait_for_launches(room.directory)
+    wait_for(lambda: not room.left(), "their end and that of their children")
+
+
+def test_a_supervisor_that_was_killed_while_it_waited_is_passed_over(room: Room) -> None:
+    waiting = ready(room)
+    for pid in waiting[:-1]:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not {*waiting[:-1]} & {*room.left()}, "their end")
+    assert room.start("true").supervisor == waiting[-1]
+    assert room.start("true").end()["code"] == 0
+
+
+def test_supervisors_that_have_ended_leave_no_zombies_while_others_start(room: Room) -> None:
+    nursery = nursery_pid(room)
+    for _ in range(3 * READY):
+        room.start("true").end()
+    children = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+    zombies = [pid for pid in children if stat(int(pid))[0] == "Z"]
+    assert len(zombies) <= READY
 
 
 def test_a_nursery_that_was_killed_is_replaced_and_its_attempts_live_on(room: Room) -> None:
@@ -334,3 +372,11 @@ def test_a_pid_that_means_another_process_now_is_not_taken_for_it() -> None:
 def stat(pid: int) -> list[str]:
     """The fields of /proc/<pid>/stat behind the command's name: state, parent, ..."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def parent(pid: int) -> int:
+    """Whose child it is; 0 once it is gone."""
+    try:
+        return int(stat(pid)[1])
+    except OSError:
+        return 0

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from launch_kit import Room, wait_for
 
-from sweep.launch.output import CHUNK, LONGEST_LINE, OutputReader
+from sweep.launch.bounded import CHUNK
+from sweep.launch.output import LONGEST_LINE, OutputReader
 
 Found = list[tuple[int, dict[str, float]]]
 

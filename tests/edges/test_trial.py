@@ -227,7 +227,8 @@ def acknowledged(attempt: Path) -> str | None:
     watch = Watch(3, 2, AttemptDir(attempt), None)
     watch.read(pytest.fail)
     watch.close()
-    (attempt / "exit.json").write_text('{"code": 0, "signal": null, "signalled": false, "error": null}')
+    facts = {"code": 0, "signal": None, "signalled": False, "error": None, "started": 1.0, "ended": 2.0}
+    (attempt / "exit.json").write_text(json.dumps(facts))
     return watch.end(0.0).acknowledged
 
 
