@@ -38,18 +38,20 @@ class Record:
     seq: int
     event: e.Event
     end: int  # byte offset behind the line
+    line: bytes
 
 
 class Writer:
     """Appends to a journal; the only writer, held by the controller's lock.
 
-    seq, end: where `replay` says that the whole records end; without them a new journal is begun.
+    last: the newest whole record, as a Replay has it; without one a new journal is begun.
     Raises JournalError for a new one where one is, StorageError where it cannot be written.
     """
 
-    def __init__(self, path: Path, seq: int = 0, end: int = 0) -> None:
+    def __init__(self, path: Path, last: Record | None = None) -> None:
         self.path = path
-        self.seq = seq
+        self.seq = last.seq + 1 if last else 0
+        end = last.end if last else 0
         self._pending = bytearray()
         self._sync = False
         self._failed: OSError | None = None
@@ -123,23 +125,26 @@ class Writer:
         os.truncate(self.path, end)
 
 
-def records(path: Path) -> Iterator[Record]:
-    """The whole records, in order; ends without a word at a torn tail.
+def records(path: Path, behind: Record | None = None) -> Iterator[Record]:
+    """The whole records, in order, or those behind one of them; ends without a word at a torn tail.
 
     Raises JournalError for a record of another version, one out of order, or a bad line with whole ones behind.
     """
     try:
         with path.open("rb") as file:
-            yield from _parse(file, path)
+            yield from _parse(file, path, behind)
     except FileNotFoundError:
         raise JournalError(f"{path} is not there") from None
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _parse(file: BinaryIO, path: Path) -> Iterator[Record]:
+def _parse(file: BinaryIO, path: Path, behind: Record | None) -> Iterator[Record]:
     position = expected = 0
     previous = b""
+    if behind is not None:
+        position, expected, previous = behind.end, behind.seq + 1, behind.line
+        file.seek(position)
     for line in file:
         record = _loads(line)
         if record is None or not line.endswith(b"\n"):
@@ -159,7 +164,7 @@ def _parse(file: BinaryIO, path: Path) -> Iterator[Record]:
                 event = e.from_json(record)
             except ValueError as error:
                 raise JournalError(f"{path}, record {expected}: {error}", hint=_OTHER) from None
-            yield Record(expected, event, position + len(line))
+            yield Record(expected, event, position + len(line), line)
             expected += 1
         position += len(line)
         previous = line
@@ -175,9 +180,12 @@ def _damaged(path: Path, position: int, what: str) -> JournalError:
     )
 
 
+_DECODER = json.JSONDecoder()  # json.loads() looks at its options and guesses an encoding, each time
+
+
 def _loads(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = _DECODER.decode(str(line, "utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     if isinstance(record, dict) and type(record.get("seq")) is int and type(record.get("v")) is int:
@@ -185,32 +193,46 @@ def _loads(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def replay(path: Path) -> tuple[Sweep, int, int]:
-    """The state that the journal tells, the next `seq`, and the byte behind the last whole record.
+class Replay:
+    """The state that a journal tells, as far as it has been read.
 
-    Raises JournalError where it cannot be read or does not start with SweepOpened.
+    last: the newest record. judged: trial -> step -> the value that the pruner was asked about.
+    Raises JournalError where the journal cannot be read or does not begin with SweepOpened.
     """
-    sweep: Sweep | None = None
-    seq = end = 0
-    for record in records(path):
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        first = next(records(path), None)
+        if first is None:
+            raise JournalError(f"{path} is empty", hint="the sweep never began: start it anew")
+        if not isinstance(first.event, e.SweepOpened):
+            raise JournalError(f"{path} does not begin with the opening of a sweep")
         try:
-            if sweep is None:
-                if not isinstance(record.event, e.SweepOpened):
-                    raise JournalError(f"{path} does not begin with the opening of a sweep")
-                sweep = open_sweep(record.event)
-            else:
-                step(sweep, record.event)
-        except (
-            IllegalEvent,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ) as error:  # the latter: its fields are no such
-            raise JournalError(
-                f"{path}, record {record.seq} does not fit: {error}",
-                hint="if nobody changed the file this is a bug of sweep: please report it with the file",
-            ) from None
-        seq, end = record.seq + 1, record.end
-    if sweep is None:
-        raise JournalError(f"{path} is empty", hint="the sweep never began: start it anew")
-    return sweep, seq, end
+            self.sweep = open_sweep(first.event)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise self._unfit(first, error) from None
+        self.last = first
+        self.judged: dict[int, dict[int, float]] = {}
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Takes in what has been written since. Raises JournalError."""
+        for record in records(self._path, self.last):
+            try:
+                for order in step(self.sweep, record.event):
+                    if type(order) is e.Judge:
+                        self.judged.setdefault(order.trial, {})[order.step] = order.value
+            except (IllegalEvent, TypeError, ValueError, AttributeError) as error:
+                raise self._unfit(record, error) from None
+            self.last = record
+
+    def _unfit(self, record: Record, error: Exception) -> JournalError:
+        return JournalError(
+            f"{self._path}, record {record.seq} does not fit: {error}",
+            hint="if nobody changed the file this is a bug of sweep: please report it with the file",
+        )
+
+
+def replay(path: Path) -> Sweep:
+    """The state that the journal tells. Raises JournalError."""
+    return Replay(path).sweep

@@ -30,11 +30,36 @@ class Event:
 
 @dataclass(frozen=True)
 class SweepOpened(Event):
-    """The first record: everything that is fixed for the sweep's life. `config` is SweepConfig as JSON."""
+    """The first record. `config` is SweepConfig as JSON.
+
+    file: the space.yaml, relative to the project's folder where it lies below it; empty for a job. overrides: what
+    was set beside it on the command line, by dotted key. started_by: {sweep, ending, hook, round} of the sweep
+    whose end started this one; empty where a person did.
+    """
 
     id: str
     rules: Rules
     config: dict[str, Any]
+    file: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    started_by: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConfigChanged(Event):
+    """A controller is about to take the sweep over with a changed file; a ControllerStarted follows.
+
+    config, overrides: as they are from here on. rules: the Rules that the file changes, and no others, since
+    limits may have been set meanwhile. enqueue: the configurations that the file has in addition. told: the
+    changes in words. text: the file as given.
+    """
+
+    config: dict[str, Any]
+    overrides: dict[str, Any] = field(default_factory=dict)
+    rules: dict[str, Any] = field(default_factory=dict)
+    enqueue: list[dict[str, Any]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,13 +151,52 @@ class PruneAdvised(Event):
 
 
 @dataclass(frozen=True)
+class StallSeen(Event):
+    """For too long nothing came from the attempt and nothing moved. evidence: a folder, as a checkpoint's."""
+
+    trial: int
+    attempt: int
+    why: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class TimedOut(Event):
+    """The attempt's own time limit, or its trial's, has passed."""
+
+    trial: int
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Evicted(Event):
+    """The attempt must leave its device, which has failed or is somebody else's. Its trial goes on, uncharged."""
+
+    trial: int
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True)
+class RetryDue(Event):
+    """The pause before a trial's next attempt is over."""
+
+    trial: int
+
+
+@dataclass(frozen=True)
 class AttemptEnded(Event):
     """Proof that no process of the attempt lives.
 
     code/signal: of the command's first process; both None if nobody saw it end (lost). acknowledged: the verdict
     that the trial itself took notice of, or "prune" where it raised TrialPruned by itself. signalled: the
     supervisor had to use signals. cause: the last error line, for people and for telling failures apart.
-    hint: what the evidence says about the failure ("oom"), if it says anything.
+    hint: what the evidence says about the failure ("oom"), if it says anything. action: what space.yaml wants for
+    such a failure: "retry", "fail", "stop" (the sweep), or "" where it says nothing. peak: the most that was
+    measured, in bytes, where memory ran out: "memory", and "device_memory" where there is one. device_lost: why it
+    is its device that failed, and not the trial; empty where nothing says so.
+    crowded: memory ran out while others had shares of its device.
     """
 
     trial: int
@@ -143,6 +207,10 @@ class AttemptEnded(Event):
     signalled: bool = False
     cause: str = ""
     hint: str = ""
+    action: str = ""
+    peak: dict[str, float] = field(default_factory=dict)
+    device_lost: str = ""
+    crowded: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,15 +248,18 @@ class ResumeAsked(Event):
 
 @dataclass(frozen=True)
 class TimeUp(Event):
-    """The sweep's own timeout has passed."""
+    """The sweep's own timeout has passed, or (budget) its slot-hours are used up."""
+
+    budget: bool = False
 
 
 @dataclass(frozen=True)
 class LimitsSet(Event):
-    """New limits; None leaves one as it is. slots 0 means no limit."""
+    """New limits, or a new priority; None leaves one as it is. slots 0 means no limit."""
 
     trials: int | None = None
     slots: int | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +267,22 @@ class Enqueued(Event):
     """A configuration of the user's own, next in line."""
 
     params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LaunchesHeld(Event):
+    """Nothing is started from here on, because of `why`; an empty one ends that. What runs is not touched."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class CheckpointDropped(Event):
+    """A checkpoint that was kept goes, for want of room on the disk. `directory` is as in Checkpointed."""
+
+    trial: int
+    directory: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -293,6 +380,7 @@ EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         SweepOpened,
+        ConfigChanged,
         ControllerStarted,
         TrialSampled,
         SamplerExhausted,
@@ -302,6 +390,10 @@ EVENTS: dict[str, type[Event]] = {
         Reported,
         Checkpointed,
         PruneAdvised,
+        StallSeen,
+        TimedOut,
+        Evicted,
+        RetryDue,
         AttemptEnded,
         LaunchFailed,
         StopAsked,
@@ -311,6 +403,8 @@ EVENTS: dict[str, type[Event]] = {
         TimeUp,
         LimitsSet,
         Enqueued,
+        LaunchesHeld,
+        CheckpointDropped,
         Noted,
     )
 }
@@ -329,6 +423,8 @@ def number_to_json(value: float) -> float | str:
 
 def number_from_json(value: Any) -> float:
     """Raises ValueError for anything that is neither a number nor one of the three words."""
+    if type(value) is float:  # nearly all of them
+        return value
     if isinstance(value, str):
         if value not in _ODD:
             raise ValueError(f"not a number: {value!r}")
@@ -356,16 +452,26 @@ def from_json(record: dict[str, Any]) -> Event:
     kind = EVENTS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"unknown event {name!r}")
-    known = {name: record[name] for name in _NAMES[kind] if name in record}
+    names = _NAMES[kind]
+    try:
+        known = {name: record[name] for name in names}
+    except KeyError:
+        known = {name: record[name] for name in names if name in record}
     try:
         mend = _MEND.get(kind)
-        return kind(**(mend(known) if mend else known))
+        known = mend(known) if mend else known
+        if len(known) < len(names):
+            return kind(**known)
+        event = object.__new__(kind)  # what __init__ would do, in a third of the time: a long journal has millions
+        event.__dict__.update(known)
+        return event
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"{kind.__name__}: {error}") from None
 
 
 def _reported(known: dict[str, Any]) -> dict[str, Any]:
-    return {**known, "metrics": {key: number_from_json(value) for key, value in known["metrics"].items()}}
+    known["metrics"] = {key: number_from_json(value) for key, value in known["metrics"].items()}
+    return known
 
 
 def _opened(known: dict[str, Any]) -> dict[str, Any]:
@@ -376,7 +482,13 @@ def _opened(known: dict[str, Any]) -> dict[str, Any]:
     return {**known, "rules": Rules(**rules)}
 
 
+def _changed(known: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(Rules)}
+    return {**known, "rules": {key: value for key, value in known["rules"].items() if key in names}}
+
+
 _MEND: dict[type[Event], Callable[[dict[str, Any]], dict[str, Any]]] = {
     Reported: _reported,
     SweepOpened: _opened,
+    ConfigChanged: _changed,
 }

@@ -11,14 +11,17 @@ Rules
 5.  Orders of one event are in a fixed sequence, so that a seeded sweep on one slot samples the same sequence
     whatever the timing: what ended is told before the next is asked for, and the next is asked for when a trial
     is launched, not when its slot is wanted.
-6.  After each event (but what a trial says) `_advance` looks at what is possible now: launches, then samples, then
-    gives leases back that nobody will need, then ends the sweep. Nothing else does these four.
+6.  After each event (but what a trial says, and a changed file) `_advance` looks at what is possible now:
+    ends copies of earlier trials, launches, then samples, then gives leases back that nobody will need, then ends
+    the sweep. Nothing else does these five.
 
 A trial moves so (attempt's phase in brackets):
 
     TrialSampled -> WAITING -> Launch -> RUNNING [LAUNCHING -> RUNNING] -> AttemptEnded -> COMPLETE | PRUNED | FAIL
                        ^                                                      |
                        +------------------------- retry ---------------------+
+
+(a copy of a trial that is known goes from WAITING to COMPLETE: again.py)
 
 and a sweep so:
 
@@ -33,9 +36,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sweep.core import again, trials
 from sweep.core import events as e
-from sweep.core import trials
-from sweep.core.model import Attempt, Sweep, SweepState, TrialState, Verdict
+from sweep.core.model import SHARE, Attempt, Sweep, SweepState, Trial, TrialState, Verdict
 from sweep.core.trials import (
     Effects,
     add_trial,
@@ -60,7 +63,10 @@ def open_sweep(event: e.SweepOpened) -> Sweep:
         opened=event.at,
         at=event.at,
         resumed=event.at,
+        file=event.file,
+        overrides=event.overrides,
         queue=deque(event.config.get("enqueue", ())),
+        started_by=event.started_by,
     )
 
 
@@ -72,7 +78,7 @@ def step(sweep: Sweep, event: e.Event) -> Effects:
     if sweep.state.ended and type(event) not in _AFTER_END:
         raise IllegalEvent(f"{type(event).__name__} after the sweep {sweep.state.value}")
     orders = handler(sweep, event)
-    if type(event) not in _SAID_BY_TRIALS:
+    if type(event) not in _NOTHING_FOLLOWS:
         sweep.at = max(sweep.at, event.at)
         _advance(sweep, orders)
     return orders
@@ -87,6 +93,9 @@ def _controller_started(sweep: Sweep, event: e.ControllerStarted) -> Effects:
         raise IllegalEvent(f"trial {known[0]} exists already")
     if sweep.controller:
         sweep.active += max(0.0, sweep.at - sweep.resumed)
+    if sweep.paused is not None:
+        sweep.forgiven += max(0.0, sweep.at - sweep.paused)
+        sweep.paused = event.at
     sweep.resumed = event.at
     sweep.controller = {
         "pid": event.pid,
@@ -94,6 +103,7 @@ def _controller_started(sweep: Sweep, event: e.ControllerStarted) -> Effects:
         "boot_id": event.boot_id,
         "host": event.host,
     }
+    sweep.hold = ""
     sweep.offers.clear()
     sweep.asking = sweep.preferred = 0
     for one in event.sampled:
@@ -106,6 +116,15 @@ def _controller_started(sweep: Sweep, event: e.ControllerStarted) -> Effects:
     return orders
 
 
+def _config_changed(sweep: Sweep, event: e.ConfigChanged) -> Effects:
+    sweep.former.append((event.at, sweep.config))
+    sweep.config, sweep.overrides = event.config, event.overrides
+    sweep.rules = replace(sweep.rules, **event.rules)
+    sweep.queue.extend(event.enqueue)
+    again.look_back(sweep)
+    return []
+
+
 def _stop_asked(sweep: Sweep, event: e.StopAsked) -> Effects:
     verdict = Verdict.KILL if event.now else Verdict.STOP
     if event.trial is not None:
@@ -114,8 +133,10 @@ def _stop_asked(sweep: Sweep, event: e.StopAsked) -> Effects:
             raise IllegalEvent(f"trial {trial.number} is {trial.state.value} already")
         if trial.attempt is not None:
             return sentence(sweep, trial, verdict, event.why)
-        sweep.ready.remove(trial.number)
+        if sweep.resting.pop(trial.number, None) is None:
+            sweep.ready.remove(trial.number)
         return end_trial(sweep, trial, TrialState.FAIL, None, event.why)
+    sweep.called_off = True
     if sweep.state is not SweepState.STOPPING:
         wind_down(sweep, SweepState.STOPPING, event.why)
     return sentence_all(sweep, verdict, event.why)
@@ -124,6 +145,7 @@ def _stop_asked(sweep: Sweep, event: e.StopAsked) -> Effects:
 def _drain_asked(sweep: Sweep, event: e.DrainAsked) -> Effects:
     if sweep.state is SweepState.STOPPING:
         raise IllegalEvent("the sweep is stopping already")
+    sweep.called_off = True
     if sweep.state is not SweepState.DRAINING:
         wind_down(sweep, SweepState.DRAINING, event.why)
     return []
@@ -133,6 +155,7 @@ def _pause_asked(sweep: Sweep, event: e.PauseAsked) -> Effects:
     if sweep.state is not SweepState.RUNNING:
         raise IllegalEvent(f"a sweep that is {sweep.state.value} cannot be paused")
     sweep.state = SweepState.PAUSED
+    sweep.paused = event.at
     return []
 
 
@@ -141,8 +164,12 @@ def _resume_asked(sweep: Sweep, event: e.ResumeAsked) -> Effects:
     if sweep.state in (SweepState.RUNNING, SweepState.STOPPING):
         raise IllegalEvent(f"a sweep that is {sweep.state.value} cannot be resumed")
     sweep.state = SweepState.RUNNING
+    if sweep.paused is not None:
+        sweep.forgiven += max(0.0, event.at - sweep.paused)
+        sweep.paused = None
     sweep.why = sweep.exhausted = ""
-    sweep.failed = False
+    sweep.failed = sweep.called_off = False
+    sweep.copies = 0
     if sweep.first_failures:  # the script may have been mended: they are counted anew
         sweep.first_failures = []
     deadline = sweep.deadline()
@@ -152,10 +179,13 @@ def _resume_asked(sweep: Sweep, event: e.ResumeAsked) -> Effects:
 
 
 def _time_up(sweep: Sweep, event: e.TimeUp) -> Effects:
-    if sweep.rules.timeout is None:
-        raise IllegalEvent("the sweep has no timeout")
+    rules = sweep.rules
+    limit = rules.slot_hours if event.budget else rules.timeout
+    if limit is None:
+        raise IllegalEvent(f"the sweep has no {'budget' if event.budget else 'timeout'}")
     if sweep.state is SweepState.RUNNING:
-        wind_down(sweep, SweepState.DRAINING, f"its timeout of {sweep.rules.timeout:g} s has passed")
+        what = "budget of {:g} slot-hours is used up" if event.budget else "timeout of {:g} s has passed"
+        wind_down(sweep, SweepState.DRAINING, f"its {what.format(limit)}")
     return []
 
 
@@ -165,6 +195,8 @@ def _limits_set(sweep: Sweep, event: e.LimitsSet) -> Effects:
         changes["trials"] = event.trials
     if event.slots is not None:
         changes["slots"] = event.slots or None
+    if event.priority is not None:
+        changes["priority"] = event.priority
     sweep.rules = replace(sweep.rules, **changes)
     return []
 
@@ -173,6 +205,11 @@ def _enqueued(sweep: Sweep, event: e.Enqueued) -> Effects:
     if sweep.room() <= len(sweep.queue) - sweep.preferred:
         raise IllegalEvent(f"the limit of {sweep.rules.trials} trials leaves no room for one more: raise it first")
     sweep.queue.append(event.params)
+    return []
+
+
+def _launches_held(sweep: Sweep, event: e.LaunchesHeld) -> Effects:
+    sweep.hold = event.why
     return []
 
 
@@ -209,10 +246,20 @@ def _sampler_exhausted(sweep: Sweep, event: e.SamplerExhausted) -> Effects:
 
 def _advance(sweep: Sweep, orders: Effects) -> None:
     needed = 0
-    if sweep.state is SweepState.RUNNING:
-        while sweep.offers and sweep.spare() and sweep.in_line() and _runnable(sweep, sweep.ready[0]):
-            orders.append(_launch(sweep))
+    if sweep.state is SweepState.RUNNING and not sweep.hold:
+        _end_copies(sweep, orders)
+        while (
+            sweep.spare()
+            and sweep.in_line()
+            and _runnable(sweep, sweep.ready[0])
+            and (slot := _slot_for(sweep, sweep.trials[sweep.ready[0]]))
+        ):
+            orders.append(_launch(sweep, slot))
         _ask(sweep, orders)
+        if sweep.wants_whole():  # a share that lies idle would keep it from its device
+            for share in [slot for slot in sweep.offers if SHARE in slot]:
+                del sweep.offers[share]
+                orders.append(e.Release(share))
         needed = min(sweep.in_line() + sweep.asking, sweep.spare())
     while len(sweep.offers) > needed:
         slot, _ = sweep.offers.popitem()
@@ -221,13 +268,25 @@ def _advance(sweep: Sweep, orders: Effects) -> None:
         _finish(sweep, orders)
 
 
+def _end_copies(sweep: Sweep, orders: Effects) -> None:
+    for trial, original in again.originals(sweep):
+        sweep.ready.remove(trial.number)
+        orders += end_trial(sweep, trial, TrialState.COMPLETE, original.values, f"same as trial {original.number}")
+        sweep.copies += 1
+        if sweep.copies >= again.MOST and not sweep.exhausted:
+            sweep.exhausted = f"the last {sweep.copies} configurations had all been tried before"
+            sweep.why = sweep.why or sweep.exhausted
+
+
 def _nothing_left(sweep: Sweep) -> bool:
     if sweep.state in (SweepState.DRAINING, SweepState.STOPPING):
         return True
-    return not sweep.in_line() and not sweep.unsampled()
+    return not sweep.in_line() and not sweep.resting and not sweep.unsampled()
 
 
 def _finish(sweep: Sweep, orders: Effects) -> None:
+    sweep.ready.extend(sweep.resting)
+    sweep.resting.clear()
     for number in [n for n in sweep.ready if sweep.trials[n].attempts]:
         trial = sweep.trials[number]
         sweep.ready.remove(number)
@@ -236,6 +295,7 @@ def _finish(sweep: Sweep, orders: Effects) -> None:
     done = sweep.counts[TrialState.COMPLETE] > 0
     sweep.state = SweepState.FINISHED if done and not sweep.failed else SweepState.FAILED
     sweep.why = sweep.why or ("" if done else _why_none(sweep))
+    sweep.endings += 1
     orders.append(e.Finish())
 
 
@@ -251,11 +311,19 @@ def _runnable(sweep: Sweep, number: int) -> bool:
     return not sweep.rules.needs_run or sweep.trials[number].run_id is not None
 
 
-def _launch(sweep: Sweep) -> e.Launch:
-    """First trial in line, longest-offered slot."""
+def _slot_for(sweep: Sweep, trial: Trial) -> str:
+    """The longest-offered; for a retry, one on a device that has not failed it yet; empty where none will do."""
+    fitting = [slot for slot in sweep.offers if not (trial.alone and SHARE in slot)]
+    failed = {device for attempt in trial.attempts for device in attempt.device.split(",")}
+    fresh = (slot for slot in fitting if failed.isdisjoint(sweep.offers[slot].split(",")))
+    return next(fresh, next(iter(fitting), ""))
+
+
+def _launch(sweep: Sweep, slot: str) -> e.Launch:
+    """The first trial in line."""
     trial = sweep.trials[sweep.ready.popleft()]
-    slot = next(iter(sweep.offers))
     device = sweep.offers.pop(slot)
+    sweep.copies = 0
     move(sweep, trial, TrialState.RUNNING)
     attempt = Attempt(len(trial.attempts) + 1, slot, device, launched=sweep.at)
     trial.attempts.append(attempt)
@@ -281,6 +349,7 @@ def _ask(sweep: Sweep, orders: Effects) -> None:
 
 _HANDLERS: dict[type[e.Event], Callable[[Sweep, Any], Effects]] = {
     **trials.HANDLERS,
+    e.ConfigChanged: _config_changed,
     e.ControllerStarted: _controller_started,
     e.SamplerExhausted: _sampler_exhausted,
     e.SlotOffered: _slot_offered,
@@ -291,9 +360,14 @@ _HANDLERS: dict[type[e.Event], Callable[[Sweep, Any], Effects]] = {
     e.TimeUp: _time_up,
     e.LimitsSet: _limits_set,
     e.Enqueued: _enqueued,
+    e.LaunchesHeld: _launches_held,
     e.Noted: _noted,
 }
 # What may still be said of a sweep that has ended: that it goes on, and remarks.
-_AFTER_END = {e.ResumeAsked, e.LimitsSet, e.Enqueued, e.Noted, e.ControllerStarted, e.RunLinked}
-# What a trial says makes nothing possible that was not, and carries the trial's own time.
-_SAID_BY_TRIALS = {e.Reported, e.Checkpointed}
+_AFTER_END = {
+    *(e.ResumeAsked, e.LimitsSet, e.Enqueued, e.Noted, e.RunLinked),
+    *(e.ConfigChanged, e.ControllerStarted),
+}
+# What a trial says makes nothing possible that was not, and carries the trial's own time. A changed file takes
+# effect with the controller that follows: until then the state holds what its predecessor had leased.
+_NOTHING_FOLLOWS = {e.Reported, e.Checkpointed, e.ConfigChanged}

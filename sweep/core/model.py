@@ -67,6 +67,9 @@ class Verdict(str, Enum):
     """What a running attempt can be told. A later verdict replaces an earlier one only if it is stronger."""
 
     PRUNE = "prune"
+    STALL = "stall"  # nothing came from it, and nothing moved
+    TIME = "time"  # its time is up; there is a window for a checkpoint
+    MOVE = "move"  # it is to go on elsewhere, from a checkpoint if it makes one: see events.Evicted
     STOP = "stop"
     KILL = "kill"  # stop without the window for a checkpoint
 
@@ -75,16 +78,20 @@ class Verdict(str, Enum):
         return _STRENGTH[self]
 
 
-_STRENGTH = {Verdict.PRUNE: 0, Verdict.STOP: 1, Verdict.KILL: 2}
+_STRENGTH = {verdict: strength for strength, verdict in enumerate(Verdict)}
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What the machine needs to know of space.yaml; frozen in the journal's first record.
+    """What the machine needs to know of space.yaml; in the journal's first record, and where the file is changed.
 
     grace: seconds between a verdict and SIGTERM. kill_after: seconds between SIGTERM and SIGKILL.
     retries: outcome name -> how many further attempts it buys. LOST is not charged, only bounded.
-    fail_fast: this many first trials that fail alike end the sweep; 0 never does.
+    backoff: seconds before a retry, twice as many before the next. timeout: in seconds of being driven; those of
+    an attempt and a trial: of running.
+    fail_fast: this many first trials that fail alike end the sweep; 0 never does. fail_rate: so does this share of
+    failures among what has ended. slot_hours: what all attempts together may take.
+    priority: among all who wait for a slot of the machine, the highest first.
     ahead: configurations sampled before a slot is free for them (more where trials are quick: Sweep.ahead).
     """
 
@@ -95,7 +102,16 @@ class Rules:
     slots: int | None = None
     timeout: float | None = None
     retries: dict[str, int] = field(default_factory=dict)
+    backoff: float = 0.0
+    stall_action: str = "prune"  # or "retry", "fail"
+    on_nan: str = "ignore"  # or "prune", "fail": an objective that is NaN or infinite
+    duplicates: str = "repeat"  # or "skip", "average": a configuration that was tried before (again.py)
+    attempt_timeout: float | None = None
+    trial_timeout: float | None = None
+    slot_hours: float | None = None
+    priority: int = 0
     fail_fast: int = 3
+    fail_rate: float | None = None
     grace: float = 30.0
     kill_after: float = 5.0
     ahead: int = 1
@@ -113,6 +129,10 @@ class Rules:
         return (self.metrics[0], self.directions[0]) if self.metrics else ("", "minimize")
 
 
+JOINT = "+"  # between the slots of an attempt that has several
+SHARE = "."  # before the number of a share of a device
+
+
 @dataclass(slots=True)
 class Attempt:
     number: int  # 1, 2, ... within its trial
@@ -127,10 +147,18 @@ class Attempt:
     ended: float | None = None
     verdict: Verdict | None = None
     verdict_why: str = ""
+    evidence: str = ""  # of a stall: a folder, relative to the sweep's
     outcome: Outcome | None = None
     why: str = ""
     step: int | None = None  # highest step reported by this attempt
+    heard: float | None = None  # when it last reported
     lines: int = 0  # how many lines of its reports.jsonl have become events
+    crowded: bool = False  # memory ran out while others had shares of its device
+
+    @property
+    def width(self) -> int:
+        """How many devices it has."""
+        return self.slot.count(JOINT) + 1
 
 
 @dataclass(frozen=True)
@@ -140,6 +168,15 @@ class Checkpoint:
     step: int
     directory: str
     value: float | None = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What runs of one configuration measured. first: the number of its first trial. total: sums of values."""
+
+    first: int
+    runs: int
+    total: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -166,6 +203,11 @@ class Trial:
         return None
 
     @property
+    def alone(self) -> bool:
+        """Whether its next attempt is to have a whole device: memory ran out beside others."""
+        return any(attempt.crowded for attempt in self.attempts)
+
+    @property
     def outcome(self) -> Outcome | None:
         return self.attempts[-1].outcome if self.attempts else None
 
@@ -182,10 +224,14 @@ class Sweep:
     rules: Rules
     config: dict[str, Any]
     opened: float
+    file: str = ""  # the space.yaml, as SweepOpened has it
+    overrides: dict[str, Any] = field(default_factory=dict)
+    former: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # configs, each with its end
     state: SweepState = SweepState.RUNNING
     why: str = ""
     trials: dict[int, Trial] = field(default_factory=dict)
     ready: deque[int] = field(default_factory=deque)  # WAITING trials, next first
+    resting: dict[int, float] = field(default_factory=dict)  # WAITING for a retry -> from when on it is ready
     live: set[int] = field(default_factory=set)  # trials with a live attempt
     held: dict[str, int] = field(default_factory=dict)  # slots of live attempts: slot -> trial
     offers: dict[str, str] = field(default_factory=dict)  # leased and idle: slot -> device
@@ -195,14 +241,27 @@ class Sweep:
     exhausted: str = ""  # why the sampler has nothing more
     counts: dict[TrialState, int] = field(default_factory=lambda: dict.fromkeys(TrialState, 0))
     best: int | None = None  # number of the best COMPLETE trial (single objective)
+    tried: dict[str, Tried] = field(default_factory=dict)  # by configuration, where `duplicates` needs it
+    copies: int = 0  # trials in a row that were copies of earlier ones
     failed: bool = False  # the sweep itself failed, whatever its trials did
+    hold: str = ""  # why nothing is started for now
+    called_off: bool = False  # it is ending, or has ended, because the user said so
+    endings: int = 0  # how often it has ended: one that was extended ends anew
+    started_by: dict[str, Any] = field(default_factory=dict)  # the sweep that it goes on from: see SweepOpened
+    failures: int = 0  # trials that failed by themselves, not because somebody stopped them
+    taken: float = 0.0  # seconds that ended attempts had their slots
     first_failures: list[str] | None = field(default_factory=list)  # causes, until a trial does not fail
     pace: float | None = None  # seconds that attempts took lately, a moving average
     controller: dict[str, Any] = field(default_factory=dict)
     active: float = 0.0  # seconds that earlier controllers drove this sweep
-    forgiven: float = 0.0  # driven seconds that the timeout does not count: it had passed when it was resumed
+    forgiven: float = 0.0  # driven seconds that the timeout does not count: pauses, and what lay before a resume
+    paused: float | None = None  # since when the present controller holds it paused
     resumed: float = 0.0  # when the present controller took over
     at: float = 0.0  # time of the newest event
+
+    def config_at(self, when: float) -> dict[str, Any]:
+        """The config that an attempt was launched with at this time."""
+        return next((config for end, config in self.former if when < end), self.config)
 
     def ahead(self) -> int:
         """How many configurations should lie ready for slots that are not free yet.
@@ -233,16 +292,25 @@ class Sweep:
             return _NO_LIMIT
         return max(0, self.rules.trials - len(self.trials) - self.asking)
 
+    def wants_whole(self) -> bool:
+        """Whether the trial that is next in line is to have a device alone."""
+        return bool(self.ready) and self.trials[self.ready[0]].alone
+
     def unsampled(self) -> int:
         """How many configurations will still be asked for; the user's own need no sampler."""
         return min(self.room(), len(self.queue) - self.preferred) if self.exhausted else self.room()
 
     def demand(self) -> int:
         """How many further slots it would be useful to lease now."""
-        if self.state is not SweepState.RUNNING:
+        if self.state is not SweepState.RUNNING or self.hold:
             return 0
         useful = self.in_line() + self.asking + self.unsampled()
         return max(0, min(useful, self.spare()) - len(self.offers))
+
+    def slot_seconds(self, now: float) -> float:
+        """How long attempts have had their slots, those that live included."""
+        live = (self.trials[number].attempts[-1] for number in self.live)
+        return self.taken + sum(attempt.width * (now - attempt.launched) for attempt in live)
 
     def deadline(self) -> float | None:
         """When the sweep's own timeout passes, on the controller's clock."""

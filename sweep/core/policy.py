@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+import signal
+from collections.abc import Mapping
 
 from sweep.core.events import AttemptEnded
 from sweep.core.model import Attempt, Checkpoint, Outcome, Rules, Trial, TrialState, Verdict
 
 # LOST is nobody's fault and not charged; but a trial that takes its host down every time must end somewhere.
 LOST_LIMIT = 3
+LONGEST_PAUSE = 3600.0
+ENOUGH = 10  # ended trials, before a share of failures means anything
 _STOPS = (Verdict.STOP, Verdict.KILL)
+_PEAKS = {"memory": "of memory", "device_memory": "used on its device"}
 
 
 def better(direction: str, one: float, other: float) -> bool:
@@ -33,6 +38,13 @@ def best_checkpoint(trial: Trial, direction: str) -> Checkpoint | None:
         ):
             best = one
     return best
+
+
+def final_checkpoint(trial: Trial, rules: Rules) -> Checkpoint | None:
+    """The kept checkpoint that goes with the trial's value: the newest, or the best where that counts."""
+    if rules.value == "best":
+        return best_checkpoint(trial, rules.first[1])
+    return trial.checkpoints[-1] if trial.checkpoints else None
 
 
 def objective(trial: Trial, rules: Rules) -> tuple[tuple[float, ...] | None, str]:
@@ -68,8 +80,17 @@ def judge_end(
     values, missing = objective(trial, rules)
     if end.code == 0 and not end.acknowledged and not end.signalled and values is not None:
         return Outcome.COMPLETED, TrialState.COMPLETE, values, ""
+    if attempt.verdict is Verdict.TIME and end.acknowledged != "prune":
+        return Outcome.TIMED_OUT, TrialState.FAIL, None, attempt.verdict_why
+    if attempt.verdict is Verdict.MOVE and end.acknowledged != "prune":
+        return Outcome.LOST, TrialState.FAIL, None, attempt.verdict_why
+    if attempt.verdict is Verdict.STALL and end.acknowledged != "prune":
+        prunes = rules.stall_action == "prune" and any(math.isfinite(value) for value in trial.best.values())
+        return Outcome.STALLED, TrialState.PRUNED if prunes else TrialState.FAIL, None, attempt.verdict_why
     if end.acknowledged != "prune" and (attempt.verdict in _STOPS or end.acknowledged):
         return Outcome.STOPPED, TrialState.FAIL, None, attempt.verdict_why or "it stopped itself"
+    if attempt.verdict is Verdict.PRUNE and not any(math.isfinite(value) for value in trial.best.values()):
+        return Outcome.PRUNED, TrialState.FAIL, None, attempt.verdict_why
     if attempt.verdict is Verdict.PRUNE:
         return Outcome.PRUNED, TrialState.PRUNED, None, attempt.verdict_why
     if end.acknowledged:
@@ -81,17 +102,65 @@ def judge_end(
         return Outcome.LOST, TrialState.FAIL, None, end.cause or "its supervisor is gone and left no word"
     if end.code == 0:
         return Outcome.CRASHED, TrialState.FAIL, None, f"exited 0, but {missing}"
-    how = f"exit code {end.code}" if end.code is not None else f"signal {end.signal}"
+    if end.device_lost:
+        return Outcome.LOST, TrialState.FAIL, None, end.device_lost
+    how = f"exit code {end.code}" if end.code is not None else _signal(end.signal)
+    if end.signal in (signal.SIGKILL, signal.SIGTERM) and end.hint != "oom":
+        how += " from outside: an administrator, a scheduler, the kernel"
     why = f"{end.cause} ({how})" if end.cause else how
-    return (Outcome.OOM if end.hint == "oom" else Outcome.CRASHED), TrialState.FAIL, None, why
+    if end.hint != "oom":
+        return Outcome.CRASHED, TrialState.FAIL, None, why
+    peaks = [f"{_bytes(end.peak[key])} {words}" for key, words in _PEAKS.items() if key in end.peak]
+    return Outcome.OOM, TrialState.FAIL, None, f"{why}; its peak: {', '.join(peaks)}" if peaks else why
 
 
-def may_retry(trial: Trial, outcome: Outcome, rules: Rules) -> bool:
-    """Whether another attempt follows one that ended so."""
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _signal(number: int | None) -> str:
+    try:
+        return f"signal {number}, {signal.Signals(number or 0).name}"
+    except ValueError:
+        return f"signal {number}"
+
+
+def may_retry(trial: Trial, outcome: Outcome, rules: Rules, action: str = "") -> bool:
+    """Whether another attempt follows one that ended so. action: what space.yaml says of this very failure."""
+    if rules.trial_timeout is not None and spent(trial) >= rules.trial_timeout:
+        return False  # the next one would have no time
     if outcome is Outcome.LOST:
-        return sum(a.outcome is Outcome.LOST for a in trial.attempts) < LOST_LIMIT
-    charged = sum(a.outcome is not None and a.outcome.value in rules.retries for a in trial.attempts)
+        lost = sum(a.outcome is Outcome.LOST and a.verdict is not Verdict.MOVE for a in trial.attempts)
+        return lost < LOST_LIMIT or trial.attempts[-1].verdict is Verdict.MOVE  # who was sent away did no harm
+    if trial.attempts[-1].crowded:
+        return True  # the others had what it wanted
+    if action in ("fail", "stop"):
+        return False
+    if action == "retry":
+        return len(trial.attempts) <= max([1, *rules.retries.values()])
+    failed = (a.outcome for a in trial.attempts if a.outcome is not None and not a.crowded)
+    charged = sum(outcome.value in rules.retries for outcome in failed)
     return charged <= rules.retries.get(outcome.value, -1)
+
+
+def spent(trial: Trial, now: float = 0.0) -> float:
+    """Seconds that the trial's attempts took; without those that were lost, whose end nobody saw."""
+    taken = (a for a in trial.attempts if a.outcome is not Outcome.LOST)
+    return sum(max(0.0, (now if a.ended is None else a.ended) - a.launched) for a in taken)
+
+
+def retry_pause(trial: Trial, outcome: Outcome, rules: Rules) -> float:
+    """Seconds before the next attempt: `backoff`, doubled with every attempt, an hour at most; none for a loss."""
+    if outcome is Outcome.LOST or not rules.backoff:
+        return 0.0
+    failed = sum(attempt.outcome is not Outcome.LOST for attempt in trial.attempts)
+    return min(LONGEST_PAUSE, rules.backoff * 2.0 ** min(failed - 1, 20))
+
+
+def too_many_failures(failures: int, counts: Mapping[TrialState, int], rules: Rules) -> bool:
+    """Whether the share of failures is above the limit, once enough trials have ended to speak of a share."""
+    ended = sum(count for state, count in counts.items() if state.terminal)
+    return rules.fail_rate is not None and ended >= ENOUGH and failures / ended > rules.fail_rate
 
 
 def strip_numbers(cause: str) -> str:

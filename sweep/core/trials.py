@@ -6,12 +6,22 @@ that is `machine._advance`, after them. The one Tell is in `end_trial`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+from sweep.core import again
 from sweep.core import events as e
 from sweep.core.model import Attempt, Checkpoint, Outcome, Phase, Sweep, SweepState, Trial, TrialState, Verdict
-from sweep.core.policy import best_checkpoint, better, judge_end, may_retry, strip_numbers
+from sweep.core.policy import (
+    best_checkpoint,
+    better,
+    judge_end,
+    may_retry,
+    retry_pause,
+    strip_numbers,
+    too_many_failures,
+)
 from sweep.errors import IllegalEvent
 
 Effects = list[e.Effect]
@@ -57,6 +67,7 @@ def _reported(sweep: Sweep, event: e.Reported) -> Effects:
     trial, attempt = _live(sweep, event.trial, event.attempt)
     rules = sweep.rules
     attempt.lines += 1
+    attempt.heard = event.at
     attempt.step = event.step if attempt.step is None else max(attempt.step, event.step)
     trial.step = event.step if trial.step is None else max(trial.step, event.step)
     trial.latest.update(event.metrics)
@@ -64,6 +75,10 @@ def _reported(sweep: Sweep, event: e.Reported) -> Effects:
         value = event.metrics.get(name)
         if value is not None and (name not in trial.best or better(direction, value, trial.best[name])):
             trial.best[name] = value
+    odd = rules.on_nan != "ignore" and [m for m in rules.metrics if not math.isfinite(event.metrics.get(m, 0.0))]
+    if odd:
+        verdict = Verdict.PRUNE if rules.on_nan == "prune" else Verdict.STOP
+        return sentence(sweep, trial, verdict, f"{odd[0]} was {event.metrics[odd[0]]} at step {event.step}")
     value = event.metrics.get(rules.first[0])
     # Optuna takes one value a step: a repeated or earlier step (a retry that starts over) is not judged again
     if not rules.single or value is None or (trial.judged is not None and event.step <= trial.judged):
@@ -84,11 +99,45 @@ def _checkpointed(sweep: Sweep, event: e.Checkpointed) -> Effects:
     return [e.Discard(c.directory) for c in dropped]
 
 
+def _checkpoint_dropped(sweep: Sweep, event: e.CheckpointDropped) -> Effects:
+    trial = find(sweep, event.trial)
+    left = [one for one in trial.checkpoints if one.directory != event.directory]
+    if len(left) == len(trial.checkpoints):
+        raise IllegalEvent(f"trial {trial.number} has no checkpoint {event.directory}")
+    trial.checkpoints = left
+    return [e.Discard(event.directory)]
+
+
 def _prune_advised(sweep: Sweep, event: e.PruneAdvised) -> Effects:
+    return sentence(sweep, _unsentenced(sweep, event), Verdict.PRUNE, f"pruned at step {event.step}")
+
+
+def _stall_seen(sweep: Sweep, event: e.StallSeen) -> Effects:
+    trial = _unsentenced(sweep, event)
+    trial.attempts[-1].evidence = event.evidence
+    return sentence(sweep, trial, Verdict.STALL, event.why)
+
+
+def _timed_out(sweep: Sweep, event: e.TimedOut) -> Effects:
+    return sentence(sweep, _unsentenced(sweep, event), Verdict.TIME, event.why)
+
+
+def _evicted(sweep: Sweep, event: e.Evicted) -> Effects:
+    return sentence(sweep, _unsentenced(sweep, event), Verdict.MOVE, event.why)
+
+
+def _unsentenced(sweep: Sweep, event: e.PruneAdvised | e.StallSeen | e.TimedOut | e.Evicted) -> Trial:
     trial, attempt = _live(sweep, event.trial, event.attempt)
     if attempt.verdict is not None:
         raise IllegalEvent(f"attempt {event.trial}/{event.attempt} has a verdict already")
-    return sentence(sweep, trial, Verdict.PRUNE, f"pruned at step {event.step}")
+    return trial
+
+
+def _retry_due(sweep: Sweep, event: e.RetryDue) -> Effects:
+    if sweep.resting.pop(event.trial, None) is None:
+        raise IllegalEvent(f"trial {event.trial} does not wait for a retry")
+    sweep.ready.appendleft(event.trial)
+    return []
 
 
 def _launch_failed(sweep: Sweep, event: e.LaunchFailed) -> Effects:
@@ -103,17 +152,28 @@ def _attempt_ended(sweep: Sweep, event: e.AttemptEnded) -> Effects:
     trial, attempt = _live(sweep, event.trial, event.attempt)
     outcome, state, values, why = judge_end(trial, attempt, event, sweep.rules)
     attempt.phase, attempt.ended, attempt.outcome, attempt.why = Phase.ENDED, event.at, outcome, why
-    took = max(0.0, event.at - attempt.launched)
-    sweep.pace = took if sweep.pace is None else 0.8 * sweep.pace + 0.2 * took
+    attempt.crowded = event.crowded and outcome is Outcome.OOM and not trial.alone
+    if outcome is not Outcome.LOST or attempt.verdict is Verdict.MOVE:  # else nobody knows how long it took
+        took = max(0.0, event.at - attempt.launched)
+        sweep.pace = took if sweep.pace is None else 0.8 * sweep.pace + 0.2 * took
+        sweep.taken += attempt.width * took
     sweep.live.remove(trial.number)
     del sweep.held[attempt.slot]
-    if state is TrialState.FAIL and may_retry(trial, outcome, sweep.rules):
+    action = event.action if outcome in (Outcome.CRASHED, Outcome.OOM) else ""
+    if state is TrialState.FAIL and may_retry(trial, outcome, sweep.rules, action):
         move(sweep, trial, TrialState.WAITING)
         trial.why = f"attempt {attempt.number} {outcome.value}: {why}; another follows"
-        sweep.ready.appendleft(trial.number)
+        trial.why += " on a device of its own" if attempt.crowded else ""
+        if pause := retry_pause(trial, outcome, sweep.rules):
+            trial.why += f" in {pause:g} s"
+            sweep.resting[trial.number] = event.at + pause
+        else:
+            sweep.ready.appendleft(trial.number)
         return []
+    if values is not None:
+        values, why = again.learn(sweep, trial, values, why)
     orders = end_trial(sweep, trial, state, values, why)
-    orders += _fail_fast(sweep, trial, outcome, why)
+    orders += _fail_fast(sweep, trial, outcome, why, action)
     return orders
 
 
@@ -129,24 +189,36 @@ def end_trial(
     return [e.Tell(trial.number, state, values, trial.outcome)]
 
 
-def _fail_fast(sweep: Sweep, trial: Trial, outcome: Outcome, why: str) -> Effects:
+def _fail_fast(sweep: Sweep, trial: Trial, outcome: Outcome, why: str, action: str) -> Effects:
     """The same failure in the first trials is a broken script, not bad luck: the sweep ends with it."""
+    if outcome is Outcome.STOPPED or sweep.state is SweepState.STOPPING:
+        return []
+    failed = trial.state is TrialState.FAIL
+    sweep.failures += failed
+    text = ""
+    if failed and action == "stop":
+        text = f"trial {trial.number} failed, and `failures` says to stop then: {why}"
+    elif alike := _alike(sweep, f"{outcome.value} {strip_numbers(why)}" if failed else ""):
+        text = f"the first {alike} trials failed alike: {why}"
+    elif failed and too_many_failures(sweep.failures, sweep.counts, sweep.rules):
+        share = f"{sweep.failures} of {sum(sweep.counts[one] for one in TrialState if one.terminal)} trials"
+        text = f"{share} failed, more than fail_rate allows; the last one: {why}"
+    if not text:
+        return []
+    wind_down(sweep, SweepState.STOPPING, text, failed=True)
+    return sentence_all(sweep, Verdict.STOP, text)
+
+
+def _alike(sweep: Sweep, cause: str) -> int:
+    """How many first trials failed for this one cause, once they are enough; any other end ends the count."""
     causes = sweep.first_failures
-    if causes is None or not sweep.rules.fail_fast or outcome is Outcome.STOPPED:
-        return []
-    if sweep.state is SweepState.STOPPING:
-        return []
-    if trial.state is not TrialState.FAIL:
+    if causes is None or not sweep.rules.fail_fast:
+        return 0
+    causes.append(cause)
+    if not cause or len(set(causes)) > 1:
         sweep.first_failures = None
-        return []
-    causes.append(f"{outcome.value} {strip_numbers(why)}")
-    if len(set(causes)) > 1:
-        sweep.first_failures = None
-    elif len(causes) >= sweep.rules.fail_fast:
-        text = f"the first {len(causes)} trials failed alike: {why}"
-        wind_down(sweep, SweepState.STOPPING, text, failed=True)
-        return sentence_all(sweep, Verdict.STOP, text)
-    return []
+        return 0
+    return len(causes) if len(causes) >= sweep.rules.fail_fast else 0
 
 
 def wind_down(sweep: Sweep, state: SweepState, why: str, *, failed: bool = False) -> None:
@@ -178,7 +250,8 @@ def verdict_due(trial: Trial) -> bool:
 def deliver(sweep: Sweep, trial: Trial) -> e.Deliver:
     attempt = trial.attempts[-1]
     assert attempt.verdict is not None
-    grace = 0.0 if attempt.verdict is Verdict.KILL or not sweep.rules.heeds else sweep.rules.grace
+    hurried = attempt.verdict in (Verdict.KILL, Verdict.STALL)  # who hangs looks for no verdict
+    grace = 0.0 if hurried or not sweep.rules.heeds else sweep.rules.grace
     return e.Deliver(trial.number, attempt.number, attempt.verdict, grace, sweep.rules.kill_after)
 
 
@@ -209,7 +282,12 @@ HANDLERS: dict[type[e.Event], Callable[[Sweep, Any], Effects]] = {
     e.AttemptStarted: _attempt_started,
     e.Reported: _reported,
     e.Checkpointed: _checkpointed,
+    e.CheckpointDropped: _checkpoint_dropped,
     e.PruneAdvised: _prune_advised,
+    e.StallSeen: _stall_seen,
+    e.TimedOut: _timed_out,
+    e.Evicted: _evicted,
+    e.RetryDue: _retry_due,
     e.LaunchFailed: _launch_failed,
     e.AttemptEnded: _attempt_ended,
 }

@@ -118,8 +118,8 @@ def test_a_lowered_limit_on_slots_holds_for_slots_that_are_offered_already() -> 
     assert names(world.feed(e.SlotOffered(world.time(), "s1", "cpu"))) == ["Release"]
     world.complete((0, 1))
     assert world.sweep.demand() == 1
-    world.feed(e.LimitsSet(world.time(), slots=0))
-    assert world.sweep.demand() > 1
+    world.feed(e.LimitsSet(world.time(), slots=0, priority=-3))
+    assert world.sweep.demand() > 1 and world.sweep.rules.priority == -3
 
 
 def test_a_slot_beyond_the_limit_launches_nothing() -> None:

@@ -172,7 +172,7 @@ def test_a_resume_after_the_timeout_gives_it_anew() -> None:
     assert world.sweep.deadline() == 250.0
     world.feed(e.PauseAsked(160.0))
     world.feed(e.ResumeAsked(170.0))
-    assert world.sweep.deadline() == 250.0
+    assert world.sweep.deadline() == 260.0, "the pause does not count"
 
 
 def test_a_report_carries_the_trials_own_time() -> None:
@@ -182,3 +182,51 @@ def test_a_report_carries_the_trials_own_time() -> None:
     world.feed(e.Reported(at + 1e6, *key, 1, {"acc": 0.5}))
     world.feed(e.Checkpointed(at + 1e6, *key, 1, "trials/0/1/checkpoints/1"))
     assert world.sweep.at == at
+
+
+def test_the_timeout_does_not_count_pauses() -> None:
+    world = begin(timeout=100.0)  # the controller started at 1
+    run(world)
+    world.feed(e.PauseAsked(21.0))
+    assert world.sweep.deadline() is None
+    world.feed(e.ResumeAsked(71.0))
+    assert world.sweep.deadline() == 1 + 100 + 50
+    world.feed(e.PauseAsked(81.0))
+    world.feed(e.ResumeAsked(82.0))
+    assert world.sweep.deadline() == 1 + 100 + 51
+
+
+def test_a_pause_over_several_controllers_is_not_counted_either() -> None:
+    world = begin(timeout=100.0)
+    run(world)
+    world.feed(e.PauseAsked(21.0))
+    world.feed(e.Noted(31.0, "the last that this controller wrote"))
+    world.feed(controller(1000.0))
+    world.feed(e.Noted(1040.0, "still paused"))
+    world.feed(e.ResumeAsked(1050.0))
+    assert world.sweep.deadline() == 1050 + 100 - 20, "20 s were driven and not paused"
+
+
+def test_a_changed_file_is_for_the_controller_that_follows() -> None:
+    world = begin(slots=1, trials=2)
+    run(world)
+    old = world.sweep.config
+    world.now = 49.0
+    changed = e.ConfigChanged(world.time(), {"trials": 4}, {"seed": 1}, {"trials": 4}, [{"lr": 9.0}])
+    assert names(world.take_over(changed)) == ["Prefer", "Ask"]
+    assert world.sweep.overrides == {"seed": 1} and world.sweep.rules.trials == 4
+    world.drive()
+    configs = [world.sweep.config_at(trial.attempts[0].launched) for trial in world.sweep.trials.values()]
+    assert configs == [old, *3 * [{"trials": 4}]]
+    assert [trial.params["lr"] for trial in world.sweep.trials.values()].count(9.0) == 1
+    assert len(world.sweep.trials) == 4
+
+
+def test_an_ended_sweep_goes_on_with_a_changed_file() -> None:
+    world = begin(trials=1)
+    world.drive()
+    assert world.sweep.state is SweepState.FINISHED
+    assert world.take_over(e.ConfigChanged(90.0, {}, {}, {"trials": 2})) == []
+    world.feed(e.ResumeAsked(world.time() + 90))
+    world.drive()
+    assert len(world.sweep.trials) == 2

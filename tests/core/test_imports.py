@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # what a trial would pay for in milliseconds
 SLOW = {"asyncio", "dataclasses", "inspect", "json", "logging", "pathlib", "re", "socket", "subprocess", "typing"}
-HEAVY = {"mlflow", "numpy", "optuna", "paddle", "pandas", "psutil", "pydantic", "pynvml", "rich", "sqlalchemy"}
+HEAVY = {
+    *("joblib", "mlflow", "numpy", "optuna", "paddle", "pandas", "psutil"),
+    *("pydantic", "pynvml", "rich", "sqlalchemy"),
+}
 
 
 def run(code: str, *options: str) -> tuple[set[str], str]:
@@ -42,7 +45,7 @@ def test_a_trial_imports_the_standard_library_only_and_little_of_it() -> None:
     assert {name for name in found if name.startswith("sweep.")} == {"sweep.trial"}
 
 
-@pytest.mark.parametrize("module", ["nursery", "supervisor"])
+@pytest.mark.parametrize("module", ["nursery", "supervisor", "tether"])
 def test_what_runs_around_a_trial_needs_the_standard_library_only(module: str) -> None:
     found, _ = run(f"import sweep.launch.{module}", "-S")
     assert f"sweep.launch.{module}" in found

@@ -16,7 +16,7 @@ from world import opened, picture
 from sweep.core import events as e
 from sweep.core.model import Rules
 from sweep.errors import JournalError
-from sweep.journal import Writer, records, replay
+from sweep.journal import Replay, Writer, records, replay
 
 
 def spoken(path: Path) -> list[str]:
@@ -29,7 +29,8 @@ SAID = [repr(event) for event in WORLD.log]
 
 def test_a_replay_is_the_live_state(path: Path, lines: list[bytes]) -> None:
     path.write_bytes(b"".join(lines))
-    sweep, seq, end = replay(path)
+    told = Replay(path)
+    sweep, seq, end = told.sweep, told.last.seq + 1, told.last.end
     assert picture(sweep) == picture(WORLD.sweep)
     assert (seq, end) == (len(lines), path.stat().st_size) and len(sweep.trials) == 30
     for line in lines:
@@ -42,9 +43,10 @@ def go_on_after(path: Path, lines: list[bytes], events: list[e.Event], size: int
     whole = b"".join(lines)
     path.write_bytes(whole[:size])
     count = whole.count(b"\n", 0, size)
-    sweep, seq, end = replay(path)
+    told = Replay(path)
+    sweep, last, seq, end = told.sweep, told.last, told.last.seq + 1, told.last.end
     assert (sweep.id, seq, end) == ("digits-1", count, sum(map(len, lines[:count])))
-    writer = Writer(path, seq, end)
+    writer = Writer(path, last)
     for event in events[seq:]:
         writer.append(event)
     writer.commit()
@@ -90,9 +92,10 @@ def test_cut_in_any_record_of_a_large_one(path: Path, lines: list[bytes]) -> Non
 def test_garbage_at_the_end_is_set_aside(path: Path, lines: list[bytes], garbage: bytes) -> None:
     whole = b"".join(lines)
     path.write_bytes(whole + garbage)
-    sweep, seq, end = replay(path)
+    told = Replay(path)
+    sweep, last, seq, end = told.sweep, told.last, told.last.seq + 1, told.last.end
     assert (seq, end, picture(sweep)) == (len(lines), len(whole), picture(WORLD.sweep))
-    writer = Writer(path, seq, end)
+    writer = Writer(path, last)
     writer.append(e.Noted(1.0, "on"))
     writer.commit()
     writer.close()
@@ -103,8 +106,8 @@ def test_garbage_at_the_end_is_set_aside(path: Path, lines: list[bytes], garbage
 def test_a_line_that_was_written_twice_counts_once(path: Path, lines: list[bytes]) -> None:
     path.write_bytes(b"".join([*lines, lines[-1]]))
     assert spoken(path) == SAID
-    _, seq, end = replay(path)
-    writer = Writer(path, seq, end)
+    last = Replay(path).last
+    writer = Writer(path, last)
     writer.append(e.Noted(1.0, "on"))
     writer.commit()
     assert spoken(path) == [*SAID, repr(e.Noted(1.0, "on"))]
@@ -133,8 +136,8 @@ def test_damage_in_the_middle_is_refused_and_says_what_to_do(path: Path, lines, 
     place = 0 if caught.value.hint is None else int(caught.value.hint.split("truncate -s ")[1].split()[0])
     assert f"byte {place}" in caught.value.message
     os.truncate(path, place)  # what the hint says to type
-    _, seq, end = replay(path)
-    assert seq >= 9 and end == place
+    last = Replay(path).last
+    assert last.seq >= 8 and last.end == place
 
 
 def test_what_another_version_wrote(path: Path, lines: list[bytes]) -> None:
@@ -148,7 +151,7 @@ def test_what_another_version_wrote(path: Path, lines: list[bytes]) -> None:
     wider = [line.replace(b'{"v":1,', b'{"v":1,"mood":{"a":[1]},') for line in lines]
     wider[0] = wider[0].replace(b'"rules":{', b'"rules":{"luck":7,')
     path.write_bytes(b"".join(wider))
-    assert picture(replay(path)[0]) == picture(WORLD.sweep)
+    assert picture(replay(path)) == picture(WORLD.sweep)
 
 
 def test_what_an_older_version_left_out(path: Path) -> None:
@@ -160,7 +163,7 @@ def test_what_an_older_version_left_out(path: Path) -> None:
         )
         + '\n{"v":1,"seq":1,"at":2.0,"event":"StopAsked"}\n'
     )
-    assert replay(path)[0].rules == Rules(("acc",), ("maximize",))
+    assert replay(path).rules == Rules(("acc",), ("maximize",))
     path.write_text(path.read_text() + '{"v":1,"seq":2,"at":2.0,"event":"Noted"}\n')
     with pytest.raises(JournalError, match=r"record 2: Noted: .*text"):
         replay(path)

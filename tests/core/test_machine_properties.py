@@ -31,7 +31,13 @@ RULES = st.fixed_dictionaries(
         "heeds": st.booleans(),
         "timeout": st.sampled_from([None, 20.0]),
         "value": st.sampled_from(["last", "best"]),
-        "retries": st.sampled_from([{}, {"CRASHED": 1}, {"CRASHED": 2, "OOM": 2}]),
+        "retries": st.sampled_from([{}, {"CRASHED": 1}, {"CRASHED": 2, "OOM": 2}, {"STALLED": 1, "TIMED_OUT": 1}]),
+        "backoff": st.sampled_from([0.0, 5.0]),
+        "stall_action": st.sampled_from(["prune", "retry", "fail"]),
+        "on_nan": st.sampled_from(["ignore", "prune", "fail"]),
+        "duplicates": st.sampled_from(["repeat", "skip", "average"]),
+        "slot_hours": st.sampled_from([None, 0.01]),
+        "fail_rate": st.sampled_from([None, 0.5]),
     }
 )
 OBJECTIVES = st.sampled_from(
@@ -47,6 +53,8 @@ ENDS = st.sampled_from(
         (0, None, None, True, ""),
         (1, None, None, False, ""),
         (1, None, None, False, "oom"),
+        (1, None, None, False, "retry"),
+        (1, None, None, False, "stop"),
         (None, 9, None, True, ""),
         (None, None, None, False, ""),
     ]
@@ -181,7 +189,8 @@ class AnySweep(RuleBasedStateMachine):
         code, signal, acknowledged, signalled, hint = how
         for key in self._alive(index):
             at = self.world.time()
-            self.world.feed(e.AttemptEnded(at, *key, code, signal, acknowledged, signalled, "boom 17", hint))
+            said = {"hint": hint} if hint == "oom" else {"action": hint}
+            self.world.feed(e.AttemptEnded(at, *key, code, signal, acknowledged, signalled, "boom 17", **said))
 
     # -- what goes wrong around them
 
@@ -199,12 +208,22 @@ class AnySweep(RuleBasedStateMachine):
         ]
         world.feed(controller(world.time(), sampled))
 
+    @happens(trials=LIMIT, timeout=st.sampled_from([None, 5.0, 40.0]), wishes=st.integers(0, 1))
+    def another_controller_with_another_file(self, trials: int | None, timeout: float | None, wishes: int) -> None:
+        world = self.world
+        rules = {"trials": trials, "timeout": timeout}
+        world.take_over(e.ConfigChanged(world.time(), {}, {}, rules, [{"lr": 0.4}] * wishes))
+
     @happens(index=st.integers(0, 999))
     def once_more(self, index: int) -> None:
         """Anything that was said before is said again."""
-        self.world.offer(self.world.log[index % len(self.world.log)])
+        event = self.world.log[index % len(self.world.log)]
+        if isinstance(event, e.ConfigChanged):
+            self.world.take_over(event)
+        else:
+            self.world.offer(event)
 
-    @happens(trial=st.integers(0, 9), attempt=st.integers(1, 3), kind=st.integers(0, 7))
+    @happens(trial=st.integers(0, 9), attempt=st.integers(1, 3), kind=st.integers(0, 10))
     def out_of_place(self, trial: int, attempt: int, kind: int) -> None:
         """Said of any attempt, live or not: heard for the live one only."""
         at = self.world.time()
@@ -215,13 +234,22 @@ class AnySweep(RuleBasedStateMachine):
             e.PruneAdvised(at, trial, attempt, 2),
             e.AttemptEnded(at, trial, attempt, code=0),
             e.LaunchFailed(at, trial, attempt, "gone"),
+            e.StallSeen(at, trial, attempt, "nothing moved"),
+            e.TimedOut(at, trial, attempt, "too long"),
+            e.Evicted(at, trial, attempt, "its device has failed"),
+            e.RetryDue(at, trial),
             e.RunLinked(at, trial, "run"),
             e.TrialSampled(at, trial, {"lr": 0.7}),
         ][kind]
         known = self.world.sweep.trials.get(trial)
         live = known.attempt if known else None
-        if self.world.offer(event) and kind < 6:
+        if self.world.offer(event) and kind < 8:
             assert live is not None and live.number == attempt
+
+    @happens()
+    def wait_for_a_retry(self) -> None:
+        for number in list(self.world.sweep.resting)[:1]:
+            self.world.feed(e.RetryDue(self.world.time(), number))
 
     # -- users
 
@@ -246,12 +274,16 @@ class AnySweep(RuleBasedStateMachine):
     @happens(index=INDEX, now=st.booleans())
     def stop_a_trial(self, index: int, now: bool) -> None:
         sweep = self.world.sweep
-        numbers = [*sorted(sweep.live), *sweep.ready, len(sweep.trials)]
+        numbers = [*sorted(sweep.live), *sweep.ready, *sweep.resting, len(sweep.trials)]
         self.world.offer(e.StopAsked(self.world.time(), numbers[index % len(numbers)], now))
 
     @happens(trials=LIMIT, slots=st.sampled_from([None, 0, 1, 2]))
     def limit(self, trials: int | None, slots: int | None) -> None:
         self.world.feed(e.LimitsSet(self.world.time(), trials, slots))
+
+    @happens(why=st.sampled_from(["", "the disk is full"]))
+    def hold(self, why: str) -> None:
+        self.world.offer(e.LaunchesHeld(self.world.time(), why))
 
     @happens(value=st.integers(0, 2))
     def enqueue(self, value: int) -> None:
@@ -262,6 +294,13 @@ class AnySweep(RuleBasedStateMachine):
         deadline = self.world.sweep.deadline()
         if deadline is not None and self.world.now >= deadline:
             self.world.feed(e.TimeUp(self.world.time()))
+
+    @happens()
+    def budget_used_up(self) -> None:
+        sweep, now = self.world.sweep, self.world.now
+        limit = sweep.rules.slot_hours
+        if limit is not None and not sweep.state.ended and sweep.slot_seconds(now) >= limit * 3600:
+            self.world.feed(e.TimeUp(self.world.time(), budget=True))
 
     def teardown(self) -> None:
         if hasattr(self, "world"):

@@ -41,6 +41,7 @@ ANY = "++ ++++ + +++"
 LIVE = ".. ++++ . ..."
 TABLE = {
     "SweepOpened": (".... ..", ANY),
+    "ConfigChanged": ("++++ ++", ANY),
     "ControllerStarted": ("++++ ++", ANY),
     "ControllerStarted, with trial 0": (".... ..", ANY),
     "ControllerStarted, with a trial": ("++++ ++", ANY),
@@ -57,6 +58,10 @@ TABLE = {
     "Reported, next": (".... ..", ANY),
     "Checkpointed": ("++++ ..", LIVE),
     "PruneAdvised": ("++++ ..", ".. +.+. . ..."),
+    "StallSeen": ("++++ ..", ".. +.+. . ..."),
+    "TimedOut": ("++++ ..", ".. +.+. . ..."),
+    "Evicted": ("++++ ..", ".. +.+. . ..."),
+    "RetryDue": ("++++ ..", ".. .... . ..."),  # the retry here has no pause
     "AttemptEnded": ("++++ ..", LIVE),
     "AttemptEnded, next": (".... ..", ANY),
     "LaunchFailed": ("++++ ..", ".. ++.. . ..."),
@@ -69,6 +74,8 @@ TABLE = {
     "TimeUp": ("++++ ..", ANY),
     "LimitsSet": ("++++ ++", ANY),
     "Enqueued": ("++++ ++", ANY),
+    "LaunchesHeld": ("++++ ..", ANY),
+    "CheckpointDropped": (".... ..", ANY),  # of a trial that has none: see test_room.py
     "Noted": ("++++ ++", ANY),
 }
 
@@ -82,6 +89,9 @@ def event_of(name: str, sweep: Sweep) -> e.Event:
         attempt += 1
     return {
         "SweepOpened": lambda: opened(),
+        "ConfigChanged": lambda: e.ConfigChanged(
+            at, {"trials": 8}, {"seed": 1}, {"grace": 2.0}, [], ["told"], "text"
+        ),
         "ControllerStarted": lambda: controller(at),
         "ControllerStarted, with trial 0": lambda: controller(at, [_sampled(0)]),
         "ControllerStarted, with a trial": lambda: controller(at, [_sampled(9)]),
@@ -96,6 +106,10 @@ def event_of(name: str, sweep: Sweep) -> e.Event:
         "Reported": lambda: e.Reported(at, 1, attempt, 9, {"acc": 0.5}),
         "Checkpointed": lambda: e.Checkpointed(at, 1, attempt, 9, "trials/1/1/checkpoints/9"),
         "PruneAdvised": lambda: e.PruneAdvised(at, 1, attempt, 9),
+        "StallSeen": lambda: e.StallSeen(at, 1, attempt, "nothing moved for 600 s", "trials/1/1/stall"),
+        "TimedOut": lambda: e.TimedOut(at, 1, attempt, "its limit of 60 s has passed"),
+        "Evicted": lambda: e.Evicted(at, 1, attempt, "its GPU has failed"),
+        "RetryDue": lambda: e.RetryDue(at, 1),
         "AttemptEnded": lambda: e.AttemptEnded(at, 1, attempt, code=0),
         "LaunchFailed": lambda: e.LaunchFailed(at, 1, attempt, "the nursery died"),
         "StopAsked": lambda: e.StopAsked(at),
@@ -107,6 +121,8 @@ def event_of(name: str, sweep: Sweep) -> e.Event:
         "TimeUp": lambda: e.TimeUp(at),
         "LimitsSet": lambda: e.LimitsSet(at, 8, 2),
         "Enqueued": lambda: e.Enqueued(at, {"lr": 0.2}),
+        "LaunchesHeld": lambda: e.LaunchesHeld(at, "the disk is full"),
+        "CheckpointDropped": lambda: e.CheckpointDropped(at, 1, "trials/1/1/checkpoints/3", "no room"),
         "Noted": lambda: e.Noted(at, "hello", 1),
     }[name.removesuffix(", next")]()
 

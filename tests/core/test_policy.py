@@ -45,7 +45,7 @@ ENDS = [
     (0.5, Verdict.PRUNE, (0, None, None, True), Outcome.PRUNED, TrialState.PRUNED),
     (0.5, Verdict.PRUNE, (None, 15, None, True), Outcome.PRUNED, TrialState.PRUNED),
     (0.5, Verdict.PRUNE, (None, None, None, False), Outcome.PRUNED, TrialState.PRUNED),
-    (NAN, Verdict.PRUNE, (0, None, None, False), Outcome.PRUNED, TrialState.PRUNED),
+    (NAN, Verdict.PRUNE, (0, None, None, False), Outcome.PRUNED, TrialState.FAIL),  # it had nothing to compare
     (0.5, None, (1, None, "prune", False), Outcome.PRUNED, TrialState.PRUNED),
     (None, None, (0, None, "prune", False), Outcome.PRUNED, TrialState.PRUNED),
     (0.5, Verdict.STOP, (0, None, "prune", False), Outcome.PRUNED, TrialState.PRUNED),
@@ -59,6 +59,21 @@ ENDS = [
     (0.5, Verdict.STOP, (None, None, None, False), Outcome.STOPPED, TrialState.FAIL),
     (0.5, Verdict.PRUNE, (0, None, "stop", False), Outcome.STOPPED, TrialState.FAIL),
     (0.5, None, (0, None, "stop", False), Outcome.STOPPED, TrialState.FAIL),
+    # it hung, or took too long
+    (0.5, Verdict.STALL, (None, 9, None, True), Outcome.STALLED, TrialState.PRUNED),
+    (None, Verdict.STALL, (None, 9, None, True), Outcome.STALLED, TrialState.FAIL),
+    (NAN, Verdict.STALL, (None, 9, None, True), Outcome.STALLED, TrialState.FAIL),
+    (0.5, Verdict.STALL, (0, None, "stop", False), Outcome.STALLED, TrialState.PRUNED),  # it woke up
+    (0.5, Verdict.STALL, (0, None, None, False), Outcome.COMPLETED, TrialState.COMPLETE),
+    (0.5, Verdict.TIME, (0, None, "stop", False), Outcome.TIMED_OUT, TrialState.FAIL),
+    (0.5, Verdict.TIME, (None, 15, None, True), Outcome.TIMED_OUT, TrialState.FAIL),
+    (0.5, Verdict.TIME, (0, None, None, False), Outcome.COMPLETED, TrialState.COMPLETE),
+    # it was sent away
+    (0.5, Verdict.MOVE, (0, None, "stop", False), Outcome.LOST, TrialState.FAIL),
+    (0.5, Verdict.MOVE, (None, 9, None, True), Outcome.LOST, TrialState.FAIL),
+    (0.5, Verdict.MOVE, (1, None, None, False), Outcome.LOST, TrialState.FAIL),
+    (0.5, Verdict.MOVE, (1, None, "prune", False), Outcome.PRUNED, TrialState.PRUNED),
+    (0.5, Verdict.MOVE, (0, None, None, False), Outcome.COMPLETED, TrialState.COMPLETE),
     # it failed by itself
     (0.5, None, (1, None, None, False), Outcome.CRASHED, TrialState.FAIL),
     (0.5, None, (None, 11, None, False), Outcome.CRASHED, TrialState.FAIL),
@@ -76,7 +91,8 @@ def test_what_an_end_means(
     said: float | None, verdict: Verdict | None, end: tuple, outcome: Outcome, state: TrialState
 ) -> None:
     code, signal, acknowledged, signalled = end
-    trial = Trial(0, {}, latest={} if said is None else {"acc": said}, step=3)
+    heard = {} if said is None else {"acc": said}
+    trial = Trial(0, {}, latest=heard, best=heard, step=3)
     attempt = Attempt(
         1, "s0", "cpu", Phase.RUNNING, step=3, verdict=verdict, verdict_why="told" if verdict else ""
     )
@@ -92,10 +108,17 @@ def test_what_an_end_means(
     [
         (AttemptEnded(9.0, 0, 1, code=1, cause="KeyError: 'x'"), Outcome.CRASHED, "KeyError: 'x' (exit code 1)"),
         (AttemptEnded(9.0, 0, 1, code=1, cause="no room", hint="oom"), Outcome.OOM, "no room (exit code 1)"),
-        (AttemptEnded(9.0, 0, 1, signal=11), Outcome.CRASHED, "signal 11"),
+        (AttemptEnded(9.0, 0, 1, signal=11), Outcome.CRASHED, "signal 11, SIGSEGV"),
+        (
+            AttemptEnded(9.0, 0, 1, signal=9),
+            Outcome.CRASHED,
+            "signal 9, SIGKILL from outside: an administrator, a scheduler, the kernel",
+        ),
         (AttemptEnded(9.0, 0, 1, code=0), Outcome.CRASHED, "exited 0, but acc ended as NaN at step 3"),
         (AttemptEnded(9.0, 0, 1, code=0, acknowledged="prune"), Outcome.PRUNED, "gave up by itself at step 3"),
         (AttemptEnded(9.0, 0, 1, cause="the host went down"), Outcome.LOST, "the host went down"),
+        (AttemptEnded(9.0, 0, 1, code=1, device_lost="GPU 0 is lost"), Outcome.LOST, "GPU 0 is lost"),
+        (AttemptEnded(9.0, 0, 1, signal=9, device_lost="GPU 0 is lost"), Outcome.LOST, "GPU 0 is lost"),
     ],
 )
 def test_why_in_words(end: AttemptEnded, outcome: Outcome, why: str) -> None:

@@ -93,8 +93,14 @@ class World:
         assert finishes == (sweep.state.ended and (not ended or isinstance(event, e.ResumeAsked)))
         assert step(self.twin, through_json(event)) == orders or "nan" in repr(orders)
         assert picture(self.twin) == picture(sweep)
-        self._look()
+        if not isinstance(event, e.ConfigChanged):  # which takes effect with the controller that follows
+            self._look()
         return orders
+
+    def take_over(self, changed: e.ConfigChanged) -> list[e.Effect]:
+        """Another controller, with a changed file."""
+        assert self.feed(changed) == []
+        return self.feed(controller(self.time()))
 
     def offer(self, event: e.Event) -> bool:
         """Plays an event that may be out of place."""
@@ -116,6 +122,8 @@ class World:
                 self.queue = list(self.sweep.queue)  # one that it did not take may be gone
         elif isinstance(event, e.Enqueued):
             self.queue.append(event.params)
+        elif isinstance(event, e.ConfigChanged):
+            self.queue += event.enqueue
         elif isinstance(event, e.SlotOffered):
             assert event.slot in self.free() or event.slot not in self.slots
             self.leased.add(event.slot)
@@ -166,7 +174,7 @@ class World:
             assert key in self.running, "a verdict for a process that is not there"
             known = self.delivered.get(key)
             assert known is None or order.verdict.strength > known.strength
-            assert bool(order.grace) == (sweep.rules.heeds and order.verdict is not Verdict.KILL)
+            assert bool(order.grace) == (sweep.rules.heeds and order.verdict not in (Verdict.KILL, Verdict.STALL))
             self.delivered[key] = order.verdict
         elif isinstance(order, e.Discard):
             kept = [c.directory for trial in sweep.trials.values() for c in trial.checkpoints]
@@ -179,8 +187,12 @@ class World:
         assert order.trial not in self.told, "told twice"
         assert order.state.terminal and order.state is trial.state and order.values == trial.values
         assert (order.values is not None) == (order.state is TrialState.COMPLETE)
-        if order.state is TrialState.COMPLETE:
+        if order.state is TrialState.COMPLETE and not trial.attempts:
+            assert order.outcome is None and self.sweep.rules.duplicates == "skip" and trial.origin == "sampler"
+        elif order.state is TrialState.COMPLETE:
             assert isinstance(cause, e.AttemptEnded) and cause.code == 0 and order.outcome is Outcome.COMPLETED
+        if order.outcome is Outcome.STALLED and order.state is TrialState.PRUNED:
+            assert self.sweep.rules.stall_action == "prune" and trial.best
         if order.outcome in FAILURES:  # neither a crash nor a lost host is evidence
             assert order.state is TrialState.FAIL
         self.told[order.trial] = order
@@ -227,18 +239,22 @@ class World:
             self.feed(e.RunLinked(self.time(), number, f"run{number}"))
         while self.sweep.demand() and self.free():
             self.feed(e.SlotOffered(self.time(), self.free()[0], "cpu"))
+        for number in list(self.sweep.resting):
+            self.feed(e.RetryDue(self.time(), number))
         for key in list(self.launches):
             self.start(key)
         for key in list(self.running):
             self.complete(key)
 
     def drive(self) -> None:
-        """To the end, with edges that work; an unlimited sweep is drained, a paused one resumed."""
+        """To the end, with edges that work; an unlimited sweep is drained, one that is paused or held goes on."""
         for turn in range(PLENTY):
             if self.sweep.state.ended:
                 break
             if self.sweep.state is SweepState.PAUSED and not (self.asks or self.launches or self.running):
                 self.feed(e.ResumeAsked(self.time()))
+            if self.sweep.hold:
+                self.feed(e.LaunchesHeld(self.time(), ""))
             if turn > 10 and self.sweep.state is SweepState.RUNNING and self.sweep.rules.trials is None:
                 self.feed(e.DrainAsked(self.time()))
             self.round()
@@ -260,13 +276,18 @@ def check(sweep: Sweep) -> None:
     assert sweep.live == set(live)
     assert sweep.held == {attempt.slot: n for n, attempt in live.items()} and len(sweep.held) == len(live)
     assert not set(sweep.held) & set(sweep.offers), "a slot in two places"
-    assert sorted(sweep.ready) == [n for n in sorted(trials) if trials[n].state is TrialState.WAITING]
+    waiting = [n for n in sorted(trials) if trials[n].state is TrialState.WAITING]
+    assert sorted([*sweep.ready, *sweep.resting]) == waiting
+    assert all(trials[n].attempts for n in sweep.resting)
     retries = [bool(trials[n].attempts) for n in sweep.ready]
     assert retries == sorted(retries, reverse=True), "a retry is not first in line"
     assert 0 <= sweep.preferred <= min(sweep.asking, len(sweep.queue))
     for number, trial in trials.items():
         assert trial.number == number
         _check_trial(trial, sweep.rules)
+        if trial.state is TrialState.COMPLETE and not trial.attempts:
+            original = trials[int(trial.why.removeprefix("same as trial "))]
+            assert original.attempts and (original.params, original.values) == (trial.params, trial.values)
     _check_best(sweep)
     _check_progress(sweep)
 
@@ -281,11 +302,13 @@ def _check_trial(trial: Trial, rules: Rules) -> None:
     assert (trial.values is not None) == (trial.state is TrialState.COMPLETE)
     if trial.values is not None:
         assert len(trial.values) == len(rules.metrics) and not any(math.isnan(v) for v in trial.values)
-        assert trial.outcome is Outcome.COMPLETED
+        assert trial.outcome is (Outcome.COMPLETED if trial.attempts else None)
     if trial.state in (TrialState.FAIL, TrialState.PRUNED):
         assert trial.why, "nobody says why"
-    lost = sum(a.outcome is Outcome.LOST for a in trial.attempts)
-    assert lost <= 3 and len(trial.attempts) - lost <= 1 + max(rules.retries.values(), default=0)
+    own = [a for a in trial.attempts if a.outcome is not Outcome.LOST or a.verdict is not Verdict.MOVE]
+    own = [a for a in own if not a.crowded]
+    lost = sum(a.outcome is Outcome.LOST for a in own)
+    assert lost <= 3 and len(own) - lost <= 1 + max([1, *rules.retries.values()])
 
 
 def _check_attempt(attempt: Attempt) -> None:
@@ -313,17 +336,18 @@ def _check_progress(sweep: Sweep) -> None:
     """What is possible has been ordered, what is not needed is not held, and an end comes when it is due."""
     demand, held_back = sweep.demand(), len(sweep.ready) - sweep.in_line()
     assert demand >= 0 and held_back >= 0
-    if sweep.state is not SweepState.RUNNING:
+    launches = sweep.state is SweepState.RUNNING and not sweep.hold
+    if not launches:
         assert not sweep.offers and not demand
     if sweep.state.ended:
-        assert not sweep.live and not sweep.asking
+        assert not sweep.live and not sweep.asking and not sweep.resting
         assert not any(sweep.trials[n].attempts for n in sweep.ready), "a trial that has begun did not end"
         return
     if sweep.state in (SweepState.DRAINING, SweepState.STOPPING):
         assert sweep.live or sweep.asking, "it has nothing to wait for and does not end"
         return
-    assert sweep.live or sweep.asking or sweep.in_line() or sweep.unsampled()
-    if sweep.state is SweepState.RUNNING:
+    assert sweep.live or sweep.asking or sweep.in_line() or sweep.resting or sweep.unsampled()
+    if launches:
         assert len(sweep.offers) <= min(sweep.in_line() + sweep.asking, sweep.spare())
         if sweep.offers and sweep.in_line():
             assert sweep.rules.needs_run and sweep.trials[sweep.ready[0]].run_id is None
