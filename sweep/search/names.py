@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 import optuna
+from optuna.samplers._lazy_random_state import LazyRandomState
 
 from sweep.config.model import Constant, Named, SweepConfig
 from sweep.config.space import configurations, values
@@ -44,6 +46,25 @@ def build_sampler(config: SweepConfig, seed: int | None) -> optuna.samplers.Base
     sampler = _construct(optuna.samplers, "Sampler", Named(name=named.name, options=options), "sampler", seed)
     assert isinstance(sampler, optuna.samplers.BaseSampler)
     return sampler
+
+
+def reseed(sampler: optuna.samplers.BaseSampler, config: SweepConfig, number: int) -> None:
+    """Gives trial `number` of a seeded sweep a stream of chance of its own.
+
+    One stream for all trials would begin again with each controller that takes the sweep over; so, nobody needs to
+    know how much of it was used. Optuna's own `reseed_rng` takes no seed.
+    """
+    seed = config.sampler.options.get("seed", config.seed) if config.sampler else config.seed
+    if seed is not None:
+        _reseed(sampler, random.Random(f"{seed}/{number}").getrandbits(32))
+
+
+def _reseed(sampler: optuna.samplers.BaseSampler, seed: int) -> None:
+    for part in vars(sampler).values():
+        if isinstance(part, LazyRandomState):
+            part.rng.seed(seed)
+        elif isinstance(part, optuna.samplers.BaseSampler):
+            _reseed(part, seed)
 
 
 def build_pruner(config: SweepConfig) -> optuna.pruners.BasePruner:

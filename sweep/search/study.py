@@ -19,6 +19,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,11 +32,12 @@ from sweep.core import events as e
 from sweep.core.model import Sweep, TrialState
 from sweep.errors import StorageError
 from sweep.ports import Inbox
-from sweep.search.names import build_pruner, build_sampler
-from sweep.search.space import distribution, limit, sampled, suggest
+from sweep.search.names import build_pruner, build_sampler, reseed
+from sweep.search.space import ask, limit, recorded, sampled, suggest
 from sweep.search.storage import OwnJournal
 
 T = TypeVar("T")
+Judged = Mapping[int, Mapping[int, float]]
 log = logging.getLogger("sweep.search")
 _OWNER = "sweep"  # user attribute of our trials in a shared study
 _WISHED = "enqueued"  # user attribute of those that hold a configuration of the user's own
@@ -63,7 +65,6 @@ class OptunaSearch:
         self._shared = isinstance(storage, str)
         self._backend = None if isinstance(storage, str) else OwnJournal(storage)
         self._study = self._open(storage)
-        self._study.sampler = self._sampler(len(sweep.trials))
         self._ids: dict[int, int] = {}
         self._sampler_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._judge_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -73,14 +74,14 @@ class OptunaSearch:
         ]
 
     def _open(self, storage: Path | str) -> optuna.Study:
-        pruner = build_pruner(self._config)
+        sampler, pruner = build_sampler(self._config, self._config.seed), build_pruner(self._config)
         name = self._config.name if self._shared else self._id
         for patience in (*_PATIENCE[:3], None):
             try:
                 place = storage if self._backend is None else optuna.storages.JournalStorage(self._backend)
                 study = optuna.create_study(
-                    storage=place, study_name=name, directions=self._config.direction, pruner=pruner,
-                    load_if_exists=True,
+                    storage=place, study_name=name, directions=self._config.direction,
+                    sampler=sampler, pruner=pruner, load_if_exists=True,
                 )  # fmt: skip
             except Exception as error:  # drivers raise what they like
                 said = str(error).splitlines()[0] if str(error) else repr(error)
@@ -97,14 +98,6 @@ class OptunaSearch:
             else "move it away: it is written anew from the sweep's journal",
         )
 
-    def _sampler(self, journaled: int) -> optuna.samplers.BaseSampler:
-        """The same stream of chance again would repeat configurations, also those that the journal had missed."""
-        seed = self._config.seed
-        whole = ("qmc", "grid")  # their seed names the whole sequence; where that stands is in the study
-        if seed is not None and not (self._config.sampler and self._config.sampler.name.lower().startswith(whole)):
-            seed = (seed + max(journaled, len(self._study.get_trials(deepcopy=False)))) % 2**32
-        return build_sampler(self._config, seed)
-
     def _check_directions(self, study: optuna.Study) -> None:
         """A study that was there already keeps its own, whatever is asked for."""
         theirs = [direction.name.lower() for direction in study.directions]
@@ -114,16 +107,19 @@ class OptunaSearch:
                 hint="choose another `name`",
             )
 
-    def reconcile(self, sweep: Sweep) -> list[dict[str, Any]]:
-        """Mends the study after the journal, before `start`; returns configurations that it had missed."""
+    def reconcile(self, sweep: Sweep, judged: Judged) -> list[dict[str, Any]]:
+        """Mends the study after the journal, before `start`; returns configurations that the journal had missed.
+
+        judged: by the number of a trial, the reports that the journal has of the objective: step -> value.
+        """
         known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         missed: list[dict[str, Any]] = []
         for number, ours in sorted(sweep.trials.items()):
             if number not in known and not self._shared:
-                self._study.add_trial(self._rebuilt(ours.params))
+                self._study.add_trial(self._rebuilt(ours.params, judged.get(number, {})))
             theirs = known.get(number)
             if theirs is not None and not theirs.state.is_finished():
-                self._fill_in(theirs, ours.params)
+                self._fill_in(theirs, ours.params, judged.get(number, {}))
             if ours.state.terminal and (theirs is None or not theirs.state.is_finished()):
                 self._tell(e.Tell(number, ours.state, ours.values, ours.outcome))
         for number, theirs in sorted(known.items()):
@@ -136,25 +132,38 @@ class OptunaSearch:
             else:  # in Optuna's queue, or half sampled: the machine asks for another
                 storage = self._study._storage  # tell() would not take one that is WAITING
                 storage.set_trial_state_values(theirs._trial_id, OptunaState.FAIL)
+        self._ask_again(sweep)
         return missed
+
+    def _ask_again(self, sweep: Sweep) -> None:
+        """The pruner's verdict over the newest report of a trial that runs may have died with a controller."""
+        for number in sorted(sweep.live):
+            trial, attempt = sweep.trials[number], sweep.trials[number].attempts[-1]
+            if attempt.verdict is None and attempt.step is not None and attempt.step == trial.judged:
+                self._judge_tasks.put(partial(self._advise, number, attempt.number, attempt.step))
 
     def _ours(self, trial: optuna.trial.FrozenTrial) -> bool:
         return not self._shared or trial.user_attrs.get(_OWNER) == self._id
 
-    def _fill_in(self, theirs: optuna.trial.FrozenTrial, params: Mapping[str, Any]) -> None:
-        """What a crash of the machine cut off behind the creation of a trial."""
+    def _fill_in(
+        self, theirs: optuna.trial.FrozenTrial, params: Mapping[str, Any], reports: Mapping[int, float]
+    ) -> None:
+        """What the end of a controller, or of the machine, cut off behind the creation of a trial."""
         storage = self._study._storage
         if theirs.state is OptunaState.WAITING:
             storage.set_trial_state_values(theirs._trial_id, OptunaState.RUNNING)
-        for name, value in sampled(self._config, params).items():
+        for name, kind in recorded(self._config, params).items():
             if name not in theirs.params:
-                kind = distribution(self._config.space[name])  # type: ignore[arg-type]
-                storage.set_trial_param(theirs._trial_id, name, kind.to_internal_repr(value), kind)
+                storage.set_trial_param(theirs._trial_id, name, kind.to_internal_repr(params[name]), kind)
+        for step, value in reports.items():
+            if step not in theirs.intermediate_values:
+                storage.set_trial_intermediate_value(theirs._trial_id, step, value)
 
-    def _rebuilt(self, params: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
-        chosen = sampled(self._config, params)
-        kinds = {name: distribution(self._config.space[name]) for name in chosen}  # type: ignore[arg-type]
-        return optuna.trial.create_trial(state=OptunaState.RUNNING, params=chosen, distributions=kinds)
+    def _rebuilt(self, params: Mapping[str, Any], reports: Mapping[int, float]) -> optuna.trial.FrozenTrial:
+        chosen, kinds = sampled(self._config, params), recorded(self._config, params)
+        return optuna.trial.create_trial(
+            state=OptunaState.RUNNING, params=chosen, distributions=kinds, intermediate_values=dict(reports)
+        )
 
     def _complete(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
         """Sampled parameters with the constants whose conditions hold."""
@@ -245,7 +254,7 @@ class OptunaSearch:
             params = suggest(trial, self._config)
         else:
             with self._backend.whole():
-                trial = self._study.ask()
+                trial = ask(self._study, self._config)
                 params = suggest(trial, self._config)
         origin = "enqueued" if _WISHED in trial.user_attrs else "sampler"
         return e.TrialSampled(self._now(), trial.number, params, origin)
@@ -260,21 +269,28 @@ class OptunaSearch:
             owner = wish.user_attrs.get(_OWNER, self._id)  # somebody's optuna-dashboard may have enqueued it
             if owner == self._id and storage.set_trial_state_values(wish._trial_id, OptunaState.RUNNING):
                 storage.set_trial_user_attr(wish._trial_id, _OWNER, self._id)
-                return optuna.Trial(study, wish._trial_id)
-        ours = optuna.trial.create_trial(state=OptunaState.RUNNING, user_attrs={_OWNER: self._id})
-        return optuna.Trial(study, storage.create_new_trial(study._study_id, ours))
+                trial_id = wish._trial_id
+                break
+        else:
+            ours = optuna.trial.create_trial(state=OptunaState.RUNNING, user_attrs={_OWNER: self._id})
+            trial_id = storage.create_new_trial(study._study_id, ours)
+        reseed(study.sampler, self._config, storage.get_trial_number_from_id(trial_id))
+        return optuna.Trial(study, trial_id)
 
     def _sampled(self) -> int:
         return sum("fixed_params" not in t.system_attrs for t in self._study.get_trials(deepcopy=False))
 
     def _judge(self, order: e.Judge) -> None:
         trial_id = self._trial_id(order.trial)
-        storage = self._study._storage
-        storage.set_trial_intermediate_value(trial_id, order.step, order.value)
+        self._study._storage.set_trial_intermediate_value(trial_id, order.step, order.value)
+        self._advise(order.trial, order.attempt, order.step)
+
+    def _advise(self, number: int, attempt: int, step: int) -> None:
         if self._config.pruner is None:
             return
-        if self._study.pruner.prune(self._study, storage.get_trial(trial_id)):
-            self._inbox(e.PruneAdvised(self._now(), order.trial, order.attempt, order.step))
+        trial = self._study._storage.get_trial(self._trial_id(number))
+        if self._study.pruner.prune(self._study, trial):
+            self._inbox(e.PruneAdvised(self._now(), number, attempt, step))
 
     def _tell(self, order: e.Tell) -> None:
         values: Sequence[float] | None = order.values

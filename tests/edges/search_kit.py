@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from sweep.config.model import SweepConfig
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
-from sweep.core.model import Outcome, Sweep, TrialState
+from sweep.core.model import Outcome, TrialState
 from sweep.search import OptunaSearch
 from sweep.session import rules
 
@@ -36,12 +36,14 @@ def config(**keys: Any) -> SweepConfig:
 class Bench:
     """Plays the controller and the machine for one search."""
 
-    def __init__(self, config: SweepConfig, storage: Path | str, sweep: Sweep | None = None) -> None:
+    def __init__(self, config: SweepConfig, storage: Path | str, before: Bench | None = None) -> None:
+        """before: whose sweep this one takes over."""
         opened = e.SweepOpened(0.0, "s-1", rules(config), config.model_dump(mode="json"))
-        self.sweep = sweep or open_sweep(opened)
+        self.sweep = before.sweep if before else open_sweep(opened)
+        self.judged: dict[int, dict[int, float]] = before.judged if before else {}
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
         self.search = OptunaSearch(config, self.sweep, storage, self._inbox.put, lambda: 1.0)
-        self.missed = self.search.reconcile(self.sweep)
+        self.missed = self.search.reconcile(self.sweep, self.judged)
         step(self.sweep, e.ControllerStarted(1.0, 1, 1, "boot", sampled=self.missed))
         self.search.start()
 
@@ -61,6 +63,7 @@ class Bench:
 
     def judge(self, trial: int, *values: float) -> None:
         for at, value in enumerate(values):
+            self.judged.setdefault(trial, {})[at] = value
             self.search.judge(e.Judge(trial, 1, at, value))
 
     def tell(self, trial: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
@@ -77,8 +80,8 @@ def benches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callab
     """Opens searches on one study in a file; none of them may have logged an error."""
     opened: list[Bench] = []
 
-    def open_bench(sweep: Sweep | None = None, storage: Path | str | None = None, **keys: Any) -> Bench:
-        opened.append(Bench(config(**keys), storage or tmp_path / "study.log", sweep))
+    def open_bench(before: Bench | None = None, storage: Path | str | None = None, **keys: Any) -> Bench:
+        opened.append(Bench(config(**keys), storage or tmp_path / "study.log", before))
         return opened[-1]
 
     yield open_bench

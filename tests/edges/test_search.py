@@ -169,21 +169,28 @@ def test_a_seed_gives_the_same_sequence_again(name: str, tmp_path: Path, bench: 
     assert all(("deep" in params) == (params["kind"] != "c") for params in first)
 
 
-@pytest.mark.parametrize("name", ["tpe", "random", "qmc", "cmaes"])
-def test_a_resume_in_the_middle_repeats_nothing(name: str, bench: Any) -> None:
-    def some(here: Bench) -> list[str]:
-        found = []
-        for _ in range(5):
-            sampled = here.sample()
-            here.tell(sampled.number, value(sampled.params))
-            found.append(json.dumps(sampled.params))
+@pytest.mark.parametrize("seed", [{"seed": 3}, {"sampler": {"seed": 3}}], ids=["ours", "the sampler's"])
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc", "cmaes", "nsgaii"])
+def test_a_seed_gives_the_same_sequence_whoever_takes_it_over(
+    name: str, seed: dict[str, Any], tmp_path: Path, bench: Any
+) -> None:
+    def sequence(path: str, *deaths: int) -> list[dict[str, Any]]:
+        keys = {**seed, "sampler": {"name": name, **seed.get("sampler", {})}, "storage": tmp_path / path}
+        here, found = bench(**keys), []
+        for number in range(14):
+            if number in deaths:
+                here.close()
+                here = bench(here, **keys)
+            found.append(here.sample().params)
+            if number:  # one behind, as on one slot
+                here.judge(number - 1, 0.5)
+                here.tell(number - 1, value(found[-2]))
         here.close()
         return found
 
-    first = bench(sampler=name, seed=3)
-    before = some(first)
-    after = some(bench(sweep=first.sweep, sampler=name, seed=3))
-    assert len({*before, *after}) == 10
+    whole = sequence("whole.log")
+    assert len({json.dumps(params) for params in whole}) == 14
+    assert sequence("broken.log", 1, 2, 7, 12) == whole
 
 
 def test_nor_what_the_journal_missed(bench: Any) -> None:
@@ -191,7 +198,7 @@ def test_nor_what_the_journal_missed(bench: Any) -> None:
     known = first.sample().params
     lost = [first.ask() for _ in range(3)]
     first.close()
-    second = bench(sampler="random", seed=3, sweep=first.sweep)
+    second = bench(sampler="random", seed=3, before=first)
     after = [second.sample().params for _ in range(3)]
     second.close()
     assert len({json.dumps(one) for one in [known, *(one.params for one in lost), *after]}) == 7
@@ -229,7 +236,7 @@ def test_an_exhaustive_sampler_goes_on_where_it_was(bench: Any) -> None:
     before = [first.sample().params for _ in range(4)]
     first.tell(0, 1.0)
     first.close()
-    second = bench(sweep=first.sweep, sampler="grid", space=COUNTABLE, seed=1)
+    second = bench(before=first, sampler="grid", space=COUNTABLE, seed=1)
     after, _ = drain(second)
     second.close()
     assert len({json.dumps(one) for one in [*before, *after]}) == 6 == len(before) + len(after)
