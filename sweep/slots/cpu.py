@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sweep.slots.provider import Device, Reading
@@ -22,17 +22,21 @@ THREADS = (
 
 
 class Cpu:
-    """`count` shares. hide_gpus: the user chose the CPU, so a trial must not find a GPU either."""
+    """`count` shares. hide: variables that hide other devices: who chose the CPU must not find a GPU either."""
 
-    def __init__(self, count: int, hide_gpus: bool) -> None:
+    def __init__(self, count: int, hide: Iterable[str] = ()) -> None:
+        self.left_out: list[str] = []
         self._count = count
-        self._environment = {"CUDA_VISIBLE_DEVICES": ""} if hide_gpus else {}
+        self._environment = dict.fromkeys(hide, "")
 
     def devices(self) -> list[Device]:
         return [Device(f"cpu-{k}", f"cpu-{k}", "cpu", k, f"CPU share {k}") for k in range(self._count)]
 
     def measure(self, device: Device) -> Reading:
         return Reading()  # what a trial costs the CPU is measured at its process tree, not at its share
+
+    def apart(self, one: Device, other: Device) -> int:
+        return 0
 
     def pin(self, device: Device) -> dict[str, str]:
         return self._environment
@@ -53,6 +57,11 @@ def cores(root: Path = Path("/")) -> int:
     """
     quotas = [math.ceil(quota) for quota in _quotas(root)]
     return max(1, min([len(os.sched_getaffinity(0)), *quotas]))
+
+
+def shares() -> int:
+    """Into how many shares the cores are cut where nobody says."""
+    return min(cores(), 4)
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -11,12 +11,36 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sweep.slots.leases import Held
+from sweep.slots.leases import Held, user_name
+
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO in linux/proc_ns.h
 
 
 def strangers(pids: Iterable[int], leases: Sequence[Held]) -> list[int]:
     """Those of the pids that live and descend from no holder of these leases."""
     return [pid for pid in pids if _lives(pid) and not _belongs(pid, leases)]
+
+
+def pids_mean() -> str:
+    """What a driver's pids are worth: "true"; "hidden" in a container, where they are the host's; or "nothing".
+
+    The driver knows nothing of pid namespaces: in one, it shows the host's numbers or no processes at all.
+    """
+    if str(Path("/proc/self/ns/pid").readlink()) == _FIRST_PID_NAMESPACE:
+        return "true"
+    # Under WSL no process is shown either, and the memory of the Windows desktop is in use on the same card.
+    return "nothing" if "microsoft" in os.uname().release.lower() else "hidden"
+
+
+def people(pids: Sequence[int]) -> str:
+    """Words for processes: who computes."""
+    words = []
+    for pid in pids:
+        try:
+            words.append(f"process {pid} of {user_name(Path(f'/proc/{pid}').stat().st_uid)}")
+        except OSError:
+            words.append(f"process {pid}")
+    return f"{' and '.join(words)} {'computes' if len(words) == 1 else 'compute'}"
 
 
 def _belongs(pid: int, leases: Sequence[Held]) -> bool:

@@ -3,7 +3,8 @@
 A lease is an exclusive flock on `<lock folder>/<slot>`. The kernel keeps it while any process has a copy of the
 descriptor open and drops it with the last one, so there is nothing to clean up. The rules:
 
-1. The lock is the truth. What the file says of its holder is for people, and means nothing once the lock is free.
+1. The lock is the truth. What the file says is for people: of a held lease who holds it; of a free one who held it
+   last, or under `held_back` why whoever tried it last left it alone.
 2. Lock first, look second. The file may have been deleted or replaced between open and flock: what is locked must
    still be what the name stands for. A whole device (`gpu-x`) and its shares (`gpu-x.0`) are different files: each
    side locks its own and then looks at the other's, so never do both succeed. Both may fail, and try again later.
@@ -29,6 +30,7 @@ from typing import Any
 
 from sweep.errors import DeviceError
 from sweep.rundir import is_taken, take_lock
+from sweep.slots.provider import Device
 
 _TRIES = 20
 _FOLDER_MODE = 0o1777
@@ -59,13 +61,94 @@ def lock_folder(environ: Mapping[str, str]) -> Path:
     return Path("/tmp/sweep-locks")
 
 
-class Leases:
-    """The lock folder. Methods raise OSError where a lock file cannot be used, never for a lease that is taken."""
+class LockFolder:
+    """Who holds what, for those who only look. Methods raise OSError where a lock file cannot be used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def look(self, name: str) -> Held | None:
+        """The lease's holder, or None if it is free."""
+        return self._look(name)[0]
+
+    def left_word(self, name: str) -> dict[str, Any]:
+        """What the file of a free lease says; nothing if it is held."""
+        held, facts = self._look(name)
+        return {} if held else facts
+
+    def of_device(self, whole: str) -> list[Held]:
+        """The leases that are held on a device, of the whole or of shares, as far as they can be looked at."""
+        found = []
+        for name in (whole, *self.shares(whole)):
+            with suppress(OSError):
+                if held := self.look(name):
+                    found.append(held)
+        return found
+
+    def shares(self, whole: str) -> list[str]:
+        """The lock files of a device's shares, held or not."""
+        beginning = whole + "."
+        return [name for name in self.names() if name.startswith(beginning)]
+
+    def rivals(self, name: str) -> list[str]:
+        """The leases that exclude this one: of the device's shares, or of the whole."""
+        whole, _, share = name.partition(".")
+        return [whole] if share else self.shares(whole)
+
+    def names(self) -> list[str]:
+        """Every lock file, and whatever else lies in the folder; nothing if the folder is not there."""
+        try:
+            return os.listdir(self.folder)  # noqa: PTH208 (much faster)
+        except FileNotFoundError:
+            return []
+
+    def _look(self, name: str) -> tuple[Held | None, dict[str, Any]]:
+        try:
+            handle = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None, {}
+        try:
+            taken = is_taken(handle)
+            facts = _facts(os.pread(handle, 1 << 16, 0))
+            status = os.fstat(handle)
+            return Held((status.st_dev, status.st_ino), facts) if taken else None, facts
+        finally:
+            os.close(handle)
+
+    def _path(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+
+class Leases(LockFolder):
+    """The lock folder for those who take leases. No method raises for a lease that is taken.
+
+    last_words: what the file of the newest lease said before it was taken.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Raises DeviceError if the folder cannot be made or written to."""
-        self.folder = folder
+        super().__init__(folder)
+        self.last_words: dict[str, Any] = {}
         self._make_folder()
+
+    # A policy says more of these: see gate.py.
+
+    def permits(self, device: Device) -> bool:
+        """Whether this user may ever have it."""
+        return True
+
+    @property
+    def policy(self) -> str:
+        """What this user may have, in words; empty where all is allowed."""
+        return ""
+
+    def never(self, number: int) -> str:
+        """Why this user may never have so many devices at once, in words; empty if they may."""
+        return ""
+
+    def barred(self, number: int, slot: str = "") -> str:
+        """Why this user may not have so many devices more, or this slot, now, in words; empty if they may."""
+        return ""
 
     def acquire(self, name: str) -> int | None:
         """The descriptor that holds the lease, not inherited through exec; None if the slot is taken."""
@@ -76,8 +159,9 @@ class Leases:
                 if not take_lock(lease):
                     return None
                 if self._is_current(lease, name):
-                    if self._rival(name):
+                    if any(map(self.look, self.rivals(name))):
                         return None
+                    self.last_words = _facts(os.pread(lease, 1 << 16, 0))
                     describe(lease, {})
                     kept = True
                     return lease
@@ -86,45 +170,11 @@ class Leases:
                     os.close(lease)
         return None
 
-    def look(self, name: str) -> Held | None:
-        """The lease's holder, or None if it is free."""
-        try:
-            handle = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
-        try:
-            if not is_taken(handle):
-                return None
-            status = os.fstat(handle)
-            return Held((status.st_dev, status.st_ino), _facts(os.pread(handle, 1 << 16, 0)))
-        finally:
-            os.close(handle)
-
-    def of_device(self, whole: str) -> list[Held]:
-        """The leases that are held on a device, of the whole or of shares, as far as they can be looked at."""
-        found = []
-        for name in (whole, *self._shares(whole)):
-            with suppress(OSError):
-                if held := self.look(name):
-                    found.append(held)
-        return found
-
-    def _rival(self, name: str) -> bool:
-        whole, _, share = name.partition(".")
-        return any(self.look(other) for other in ([whole] if share else self._shares(whole)))
-
-    def _shares(self, whole: str) -> list[str]:
-        beginning = whole + "."
-        return [name for name in os.listdir(self.folder) if name.startswith(beginning)]  # noqa: PTH208 (much faster)
-
     def _is_current(self, lease: int, name: str) -> bool:
         try:
             return os.path.samestat(os.fstat(lease), os.lstat(self._path(name)))
         except FileNotFoundError:
             return False
-
-    def _path(self, name: str) -> str:
-        return f"{self.folder}/{name}"
 
     def _open(self, name: str) -> int:
         path = self._path(name)

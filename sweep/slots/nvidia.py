@@ -1,20 +1,23 @@
 """NVIDIA's GPUs through NVML. The only importer of pynvml.
 
+A GPU whose MIG is on cannot be used as a whole: its instances are the devices, with the number of their GPU. CUDA
+gives a process one of them at most, by the UUID that it is pinned with. Source: NVIDIA Multi-Instance GPU User
+Guide, device enumeration and CUDA_VISIBLE_DEVICES.
+
 NVML numbers GPUs by their place on the PCI bus, CUDA (unless CUDA_DEVICE_ORDER says PCI_BUS_ID) by its guess of
 their speed: devices are known, leased and pinned by UUID, and a number always means NVML's, as in nvidia-smi.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pynvml
 
 from sweep.errors import DeviceError
+from sweep.slots.foreign import pids_mean
 from sweep.slots.provider import Device, Reading
 
 _WORDS = {
@@ -43,7 +46,9 @@ _DRIVER_GONE = (
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
     pynvml.NVML_ERROR_UNKNOWN,
 )
-_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO in linux/proc_ns.h
+_GONE = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NOT_FOUND)
+_INSTANCE = "MIG-"
+_FARTHEST: int = pynvml.NVML_TOPOLOGY_SYSTEM
 
 
 class Nvidia:
@@ -53,7 +58,7 @@ class Nvidia:
         """Raises DeviceError that says why there is no GPU."""
         self._handles: dict[str, Any] = {}
         self._started = False
-        self._pids = _pids_mean()
+        self._pids = pids_mean()
         self.left_out: list[str] = []
         try:
             self._start()
@@ -76,21 +81,29 @@ class Nvidia:
             handle = self._handle(device.id)
             memory = _memory(handle)
             numbers = {"memory_used": float(memory.used), "memory_total": float(memory.total)}
-            if rates := _said(pynvml.nvmlDeviceGetUtilizationRates, handle):
-                numbers["utilisation"] = rates.gpu / 100
-            if (milliwatts := _said(pynvml.nvmlDeviceGetPowerUsage, handle)) is not None:
-                numbers["power"] = milliwatts / 1000
-            celsius = _said(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
-            if celsius is not None:
-                numbers["temperature"] = float(celsius)
+            if not device.id.startswith(_INSTANCE):  # of an instance NVML tells its memory alone
+                numbers |= _pace(handle)
+            fault = "" if device.id.startswith(_INSTANCE) else _fault(handle)
             pids = self._pids
             if pids == "true":
                 processes = _said(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
-                return Reading(numbers, tuple(process.pid for process in processes))
-            return Reading(numbers, None if pids == "hidden" else ())
+                return Reading(numbers, tuple(process.pid for process in processes), fault=fault)
+            return Reading(numbers, None if pids == "hidden" else (), fault=fault)
         except pynvml.NVMLError as error:
             self._forget(device.id, error)
-            return Reading(trouble=_words(error))
+            return Reading(trouble=_words(error), gone=error.value in _GONE)
+
+    def apart(self, one: Device, other: Device) -> int:
+        """0 over NVLink, else the level of what both hang from, from their board (0) to the whole system (50)."""
+        try:
+            handles = self._handle(one.id), self._handle(other.id)
+            linked = _said(pynvml.nvmlDeviceGetP2PStatus, *handles, pynvml.NVML_P2P_CAPS_INDEX_NVLINK)
+            if linked == pynvml.NVML_P2P_STATUS_OK:
+                return 0
+            level = _said(pynvml.nvmlDeviceGetTopologyCommonAncestor, *handles)
+            return _FARTHEST if level is None else int(level)
+        except pynvml.NVMLError:  # whoever measures it will say so
+            return _FARTHEST
 
     def pin(self, device: Device) -> dict[str, str]:
         return {"CUDA_VISIBLE_DEVICES": device.id}
@@ -110,15 +123,21 @@ class Nvidia:
         found = []
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
-                memory = int(_memory(handle).total)
+                whole = pynvml.nvmlDeviceGetHandleByIndex(index)
+                handles = _instances(whole)
+                if handles == []:
+                    self.left_out.append(f"GPU {index} is left out: its MIG is on, and it has no instance")
+                found += [self._device(handle, index) for handle in ([whole] if handles is None else handles)]
             except pynvml.NVMLError as error:
                 self.left_out.append(f"GPU {index} is left out: {_words(error)}")
-                continue
-            self._handles[uuid] = handle
-            found.append(Device(uuid, f"gpu-{uuid.removeprefix('GPU-')}", "gpu", index, name, memory))
         return found
+
+    def _device(self, handle: Any, index: int) -> Device:
+        uuid = pynvml.nvmlDeviceGetUUID(handle)
+        self._handles[uuid] = handle
+        slot = f"gpu-{uuid.removeprefix('GPU-').replace('/', '-')}"  # old drivers: MIG-GPU-<uuid>/1/0
+        name, memory = pynvml.nvmlDeviceGetName(handle), int(_memory(handle).total)
+        return Device(uuid, slot, "gpu", index, name, memory)
 
     def _handle(self, uuid: str) -> Any:
         if not self._started:
@@ -140,6 +159,47 @@ def _memory(handle: Any) -> Any:
     return memory or pynvml.nvmlDeviceGetMemoryInfo(handle)
 
 
+def _pace(handle: Any) -> dict[str, float]:
+    """How hard a whole GPU works, as far as it tells."""
+    numbers = {}
+    if rates := _said(pynvml.nvmlDeviceGetUtilizationRates, handle):
+        numbers["utilisation"] = rates.gpu / 100
+    if (milliwatts := _said(pynvml.nvmlDeviceGetPowerUsage, handle)) is not None:
+        numbers["power"] = milliwatts / 1000
+    celsius = _said(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
+    if celsius is not None:
+        numbers["temperature"] = float(celsius)
+    return numbers
+
+
+def _fault(handle: Any) -> str:
+    """What the memory of a whole GPU has suffered that only a reset, or nothing, mends.
+
+    Source: NVML API reference, ECC errors, row remapping and page retirement; NVIDIA GPU Memory Error Management.
+    """
+    rows = _said(pynvml.nvmlDeviceGetRemappedRows, handle)  # correctable, uncorrectable, pending, failed
+    if rows and rows[3]:
+        return "a broken row of its memory could not be replaced"
+    kind, counter = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+    if errors := _said(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind, counter):
+        return f"uncorrected errors of its memory since it was reset: {errors}"
+    if _said(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, handle):
+        return "broken pages of its memory wait for a reset to be retired"
+    return ""
+
+
+def _instances(whole: Any) -> list[Any] | None:
+    """The MIG instances of a GPU; None where MIG is off."""
+    mode = _said(pynvml.nvmlDeviceGetMigMode, whole)
+    if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+        return None
+    found = []
+    for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(whole)):
+        with suppress(pynvml.NVMLError_NotFound):  # places need not be taken in a row
+            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, place))
+    return found
+
+
 def _said(read: Callable[..., Any], *arguments: Any) -> Any:
     """The answer, or None where this GPU or this driver has none."""
     try:
@@ -152,14 +212,3 @@ def _said(read: Callable[..., Any], *arguments: Any) -> Any:
 
 def _words(error: pynvml.NVMLError) -> str:
     return _WORDS.get(error.value) or str(error)
-
-
-def _pids_mean() -> str:
-    """What NVML's pids are worth: "true"; "hidden" in a container, where they are the host's; or "nothing".
-
-    The driver knows nothing of pid namespaces: in one, it shows the host's numbers or no processes at all.
-    """
-    if str(Path("/proc/self/ns/pid").readlink()) == _FIRST_PID_NAMESPACE:
-        return "true"
-    # Under WSL no process is shown either, and the memory of the Windows desktop is in use on the same card.
-    return "nothing" if "microsoft" in os.uname().release.lower() else "hidden"

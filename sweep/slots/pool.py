@@ -1,9 +1,10 @@
 """The slots of this machine for one sweep: which there are, who holds them, what they are doing.
 
-A device is offered if its lease is free (leases.py), it answers, and nobody else computes on it (foreign.py). The
-lease comes first: it costs microseconds, a reading milliseconds. What a device says is believed for FRESH seconds,
-that somebody else is on it for REFUSED seconds, that it is in trouble for RETRY seconds, so that many slots cost
-one reading a device, and what cannot be had is not asked for at every turn of the controller's loop.
+A device is offered if its lease is free (leases.py), it answers, nobody else computes on it (foreign.py), and its
+memory is free (health.py): what an attempt leaves behind, or a stranger whose pid cannot be seen, holds it back.
+The lease comes first: it costs microseconds, a reading milliseconds. What a device says is believed for FRESH
+seconds, that it is unfit for REFUSED seconds, that it is in trouble for RETRY seconds, so that many slots cost one
+reading a device, and what cannot be had is not asked for at every turn of the controller's loop.
 """
 
 from __future__ import annotations
@@ -13,17 +14,25 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from sweep.core.model import SHARE
 from sweep.errors import DeviceError
 from sweep.ports import Slot
 from sweep.slots import cpu
+from sweep.slots.bundle import neighbours
 from sweep.slots.choice import count, doubtful_numbers, named, there_are, visible, which
+from sweep.slots.faults import Faults
 from sweep.slots.foreign import strangers
-from sweep.slots.leases import Leases, describe, lock_folder, user_name
+from sweep.slots.gate import open_leases
+from sweep.slots.health import OK, Health, HeldBack, judge
+from sweep.slots.leases import Leases, describe, user_name
 from sweep.slots.provider import Device, Provider, Reading
 from sweep.slots.turns import Turns
+from sweep.slots.vendors import VENDORS, Vendor
+from sweep.slots.ward import Ward
 
 if TYPE_CHECKING:
     from sweep.config import model as config
@@ -32,12 +41,28 @@ FRESH = 0.3
 GLANCE = 0.05  # seconds that the line of those who wait is believed
 REFUSED = 2.0
 RETRY = 5.0
-# More memory than an idle GPU has in use, less than the smallest CUDA context takes.
-IDLE_MEMORY = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """grounds: the reading that it rests on. word: what was written into the slot's file, if anything."""
+
+    health: Health
+    grounds: Reading | None = None
+    word: HeldBack | None = None
+
+    @property
+    def settling(self) -> bool:
+        """Whether it will probably pass by itself, and soon."""
+        return self.health.word == "quarantined" and self.word is not None and self.word.settling
 
 
 class Pool:
-    """`ports.Devices`, concretely. said: one sentence of what was found and chosen."""
+    """`ports.Devices`, concretely. said: one sentence of what was found and chosen. free_memory: see `judge`.
+
+    per_trial: how many devices a trial gets. threads: of a device, for all its slots. auto: whether the number of
+    slots changes, by `share`. whole: a slot of each whole device.
+    """
 
     def __init__(
         self,
@@ -45,33 +70,54 @@ class Pool:
         devices: Sequence[Device],
         leases: Leases,
         *,
-        slots_per_device: int,
+        slots_per_device: int | Literal["auto"],
         threads: int,
         said: str,
+        free_memory: float | None = None,
+        per_trial: int = 1,
     ) -> None:
         self.said = said
+        self.per_trial = per_trial
+        self._free_memory = free_memory
+        self.auto = slots_per_device == "auto"
+        self._threads = threads
         self._provider = provider
         self._leases = leases
         self._turns = Turns(leases.folder / "waiting")
         self._line: Collection[str] = ()
         self._asked = 0.0
         self._devices = {device.id: device for device in devices}
+        self._faults = Faults(leases.folder)
+        self.bar = ""
+        self.ward = Ward(self._devices, self._read, leases, self._faults)
         self._reading = threading.Lock()  # `measure` is called from a thread of its own
         self._readings: dict[str, tuple[float, Reading]] = {}
-        self._refusals: dict[str, tuple[str, Reading | None]] = {}  # device -> why, and what it rests on
+        self._refusals: dict[str, _Refusal] = {}  # by device
+        self._ways: dict[tuple[str, str], int] = {}  # between two devices
+        self.whole = [self._slot(device, device.slot, threads) for device in devices]
+        if slots_per_device == 1:
+            self._shares, self.slots = 1, self.whole
+        else:
+            self.share(1 if slots_per_device == "auto" else slots_per_device)
+
+    def _slot(self, device: Device, name: str, threads: int) -> Slot:
+        return Slot(
+            id=name,
+            device=device.id,
+            kind=device.kind,
+            index=device.index,
+            name=device.name,
+            env={**self._provider.pin(device), **cpu.thread_limits(threads)},
+            threads=threads,
+            memory=device.memory,
+        )
+
+    def share(self, number: int) -> None:
+        """So many slots a device from now on, every device's first share before any second; leases stay."""
+        self._shares = number
+        each, devices = max(1, self._threads // number), self._devices.values()
         self.slots = [
-            Slot(
-                id=device.slot if slots_per_device == 1 else f"{device.slot}.{share}",
-                device=device.id,
-                kind=device.kind,
-                index=device.index,
-                name=device.name,
-                env={**provider.pin(device), **cpu.thread_limits(threads)},
-                threads=threads,
-                memory=device.memory,
-            )
-            for device in devices
-            for share in range(slots_per_device)
+            self._slot(device, f"{device.slot}{SHARE}{k}", each) for k in range(number) for device in devices
         ]
 
     @property
@@ -81,23 +127,90 @@ class Pool:
             silent = {
                 device: reading.trouble for device, (_, reading) in self._readings.items() if reading.trouble
             }
-        return {**{device: words for device, (words, _) in self._refusals.items()}, **silent}
+        said = {device: (one.word or one.health).why for device, one in self._refusals.items() if not one.settling}
+        return {**said, **silent}
 
     def acquire(self, slot: Slot, holder: Mapping[str, Any]) -> int | None:
         """See `ports.Devices`. `user`, `pid` and `since` are added to the holder's facts where it has none."""
-        if slot.id in self._longer_waiting():
+        if self._barred(1, slot.id):
+            return None
+        if self._waited_for(slot.id):
             self._turns.wait(one.id for one in self.slots)
             return None
         lease = self._acquire(slot, holder)
-        if lease is None:
-            self._turns.wait(one.id for one in self.slots)
-        else:
+        if lease is not None:
             self._turns.leave()
+        elif not self._barred(1, slot.id):  # which may have come to light just now
+            self._turns.wait(one.id for one in self.slots)
         return lease
+
+    def acquire_all(
+        self, number: int, holder: Mapping[str, Any], but: Collection[str] = ()
+    ) -> list[tuple[Slot, int]] | None:
+        """Slots of so many devices, near to one another, with their leases; or none, and a place in the line.
+
+        Nothing is kept while it waits, so that two who want several cannot block each other; the older ticket
+        keeps the younger from taking what is free meanwhile.
+        """
+        if self._barred(number):
+            return None
+        free: dict[str, Slot] = {}  # by device
+        for slot in self.slots:
+            barred = slot.id in but or self._waited_for(slot.id)
+            if slot.device not in free and not barred and self.holder(slot) is None:
+                free[slot.device] = slot
+        while len(free) >= number:
+            group = neighbours(list(free), number, self._apart)
+            taken: list[tuple[Slot, int]] = []
+            for device in group:
+                lease = self._acquire(free[device], holder)
+                if lease is None:
+                    del free[device]
+                    break
+                taken.append((free[device], lease))
+            else:
+                self._turns.leave()
+                return taken
+            for _, lease in taken:
+                os.close(lease)
+        if not self._barred(number):
+            self._turns.wait(one.id for one in self.slots)
+        return None
+
+    def _apart(self, one: str, other: str) -> int:
+        pair = (min(one, other), max(one, other))
+        if pair not in self._ways:
+            self._ways[pair] = self._provider.apart(*(self._devices[device] for device in pair))
+        return self._ways[pair]
+
+    @property
+    def priority(self) -> int:
+        return self._turns.priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self._turns.priority = priority
+
+    def never(self, number: int) -> str:
+        """Why a trial could never have so many devices; empty if it could."""
+        return self._leases.never(number)
+
+    def _barred(self, number: int, slot: str = "") -> bool:
+        """Whether a policy forbids it now; then nobody has to wait behind us for what we may not have."""
+        self.bar = self._leases.barred(number, slot)
+        if self.bar:
+            self._turns.leave()
+        return bool(self.bar)
 
     def rest(self) -> None:
         """No slot is wanted for now."""
         self._turns.leave()
+
+    def _waited_for(self, slot: str) -> bool:
+        """Whether somebody before us in the line waits for it, or for what excludes it: the whole, or a share."""
+        line = self._longer_waiting()
+        whole, share, _ = slot.partition(SHARE)
+        return slot in line or (whole in line if share else any(one.startswith(f"{slot}{SHARE}") for one in line))
 
     def _longer_waiting(self) -> Collection[str]:
         now = time.monotonic()
@@ -113,31 +226,43 @@ class Pool:
                     self._refusals.pop(slot.device, None)
                     return None
                 undo.callback(os.close, lease)
-                if not self._usable(self._devices[slot.device]):
+                before = self._leases.last_words
+                # What was read while somebody else had it says nothing about what they have left behind.
+                used = bool(before) and HeldBack.read(before) is None
+                if not self._usable(self._devices[slot.device], anew=used):
+                    self._leave_word(lease, slot.device, before)
                     return None
                 own = {"user": user_name(os.geteuid()), "pid": os.getpid(), "since": time.time()}
-                describe(lease, {**own, **holder})
+                describe(lease, {**own, "shares": self._shares, **holder})
                 undo.pop_all()
                 return lease
             except OSError as error:
                 words = f"its lock file {error.filename or slot.id} cannot be used: {error.strerror}"
-                self._refusals[slot.device] = words, None
+                self._refusals[slot.device] = _Refusal(Health("unreadable", words))
                 return None
 
+    def _leave_word(self, lease: int, device: str, before: Mapping[str, Any]) -> None:
+        """Says in a lock file that is given back at once why, for `sweep devices` and the next who tries."""
+        if refusal := self._refusals.get(device):
+            word = HeldBack.anew(refusal.health, before, time.time())
+            self._refusals[device] = replace(refusal, word=word)
+            describe(lease, word.facts())
+
     def holder(self, slot: Slot) -> dict[str, Any] | None:
-        """Who holds the slot, as told to `acquire`; empty if they have not said; None if it is free."""
+        """Who holds the slot, or what excludes it, as told to `acquire`; empty if unsaid; None if it is free."""
         with suppress(OSError):
-            held = self._leases.look(slot.id)
-            return held.facts if held else None
+            for name in (slot.id, *self._leases.rivals(slot.id)):
+                if held := self._leases.look(name):
+                    return held.facts
         return None
 
-    def foreign(self, device: str) -> list[int]:
-        """The processes that compute on the device without a lease of it."""
-        return self._strangers(self._devices[device], self._read(self._devices[device], FRESH))
-
     def measure(self) -> dict[str, dict[str, float]]:
-        readings = {device.id: self._read(device, FRESH) for device in self._devices.values()}
-        return {device: reading.numbers for device, reading in readings.items() if reading.numbers}
+        found = {}
+        for device in self._devices.values():
+            if numbers := self._read(device, FRESH).numbers:
+                holders = {"holders": float(len(self._leases.of_device(device.slot)))} if self.auto else {}
+                found[device.id] = {**numbers, **holders}
+        return found
 
     def close(self) -> None:
         """Leases outlive it: they end with their descriptors."""
@@ -153,8 +278,13 @@ class Pool:
                 return 0
             return 2 if held or not self._usable(device) else 1
 
-        best = sorted(self._devices.values(), key=engaged)[:number]
-        return sorted(best, key=lambda device: device.index)
+        ranks = {device.id: engaged(device) for device in self._devices.values()}
+        last = sorted(ranks.values())[number - 1]
+        best = [device for device, rank in ranks.items() if rank < last]
+        alike = [device for device, rank in ranks.items() if rank == last]
+        missing = number - len(best)
+        best += alike[:missing] if self.per_trial == 1 else neighbours(alike, missing, self._apart)
+        return sorted((self._devices[one] for one in best), key=lambda device: device.index)
 
     def _read(self, device: Device, age: float) -> Reading:
         """What the device said at most so many seconds ago."""
@@ -168,64 +298,96 @@ class Pool:
             self._readings[device.id] = now, reading
             return reading
 
-    def _usable(self, device: Device) -> bool:
-        """Whether it answers and nobody else is on it; if not, `trouble` says why."""
-        _, grounds = self._refusals.get(device.id, ("", None))
-        reading = self._read(device, REFUSED if grounds else FRESH)
-        if reading is grounds:
+    def _usable(self, device: Device, *, anew: bool = False) -> bool:
+        """Whether it answers and is fit for a trial; if not, `trouble` says why. anew: by what it says now."""
+        refused = self._refusals.get(device.id)
+        reading = self._read(device, 0 if anew else REFUSED if refused and not refused.settling else FRESH)
+        if refused and reading is refused.grounds:
             return False
-        self._refusals.pop(device.id, None)
-        words = self._others(device, reading)
-        if words and not grounds:
+        health = self._health(device, reading)
+        if health.word not in ("ok", "unreadable") and not refused:
             # A first refusal rests on this moment: an earlier reading may show a trial that has ended since.
             reading = self._read(device, 0)
-            words = self._others(device, reading)
-        if words:
-            self._refusals[device.id] = words, reading
-        return not words and not reading.trouble
+            health = self._health(device, reading)
+        self._refusals.pop(device.id, None)
+        if health.word not in ("ok", "unreadable"):  # what cannot be read, its reading says
+            self._refusals[device.id] = _Refusal(health, reading)
+        return health == OK
 
-    def _others(self, device: Device, reading: Reading) -> str:
-        """Who uses the device without a lease of it: words, or nothing."""
-        if reading.pids is None:
-            used = int(reading.numbers.get("memory_used", 0))
-            # Who uses it cannot be told. While another share is leased it may well be that one.
-            alone = len(self._leases.of_device(device.slot)) <= 1
-            return f"{used >> 20} MiB of its memory are in use" if used > IDLE_MEMORY and alone else ""
-        others = self._strangers(device, reading)
-        return f"{_people(others)} on it without a lease" if others else ""
-
-    def _strangers(self, device: Device, reading: Reading) -> list[int]:
-        return strangers(reading.pids, self._leases.of_device(device.slot)) if reading.pids else []
+    def _health(self, device: Device, reading: Reading) -> Health:
+        leases = self._leases.of_device(device.slot)
+        foreign = strangers(reading.pids, leases) if reading.pids else []
+        # While another share is leased, memory in use may well be that one's.
+        fault = self._faults.of(device.slot, reading.fault)
+        return judge(reading, foreign, alone=len(leases) <= 1, free_memory=self._free_memory, fault=fault)
 
 
 def open_pool(
     devices: config.Devices,
-    slots_per_device: int,
+    slots_per_device: int | Literal["auto"],
     environ: Mapping[str, str],
     lock_dir: Path | None = None,
     sweep: str | None = None,
+    per_trial: int = 1,
 ) -> Pool:
     """The slots that `devices` of space.yaml asks for.
 
-    slots_per_device: of a GPU; a CPU share is one slot. sweep: id of a sweep that may still hold leases from an
-    earlier controller: where a count of GPUs is asked for, those come first. Raises DeviceError for what is not
-    there, and for a lock folder that cannot be used.
+    slots_per_device: of a GPU; a CPU share is one slot. "auto": see `Pool.share`. sweep: id of a sweep that may
+    still hold leases from an earlier controller: where a count of GPUs is asked for, those come first. per_trial:
+    devices that a trial gets. Raises DeviceError for what is not there, and for a lock folder that cannot be used.
     """
-    leases = Leases(lock_dir or lock_folder(environ))
+    leases = open_leases(environ, lock_dir)
+
+    def of(vendor: Vendor) -> Pool:
+        return _device_pool(vendor, devices, slots_per_device, environ, leases, sweep, per_trial)
+
     if devices.kind == "cpu":
-        return _cpu_pool(devices.count, leases, no_gpu="")
-    try:
-        return _gpu_pool(devices, slots_per_device, environ, leases, sweep)
-    except DeviceError as error:
-        if devices.kind == "gpu":
-            raise
-        return _cpu_pool(devices.count, leases, no_gpu=error.message)
+        return _wide_enough(_cpu_pool(devices.count, leases, "", per_trial))
+    if devices.kind != "auto":
+        return _wide_enough(of(VENDORS[devices.kind]))
+    lacking = []
+    for vendor in VENDORS.values():
+        if vendor.likely:
+            try:
+                pool = of(vendor)
+            except DeviceError as error:
+                lacking.append(error.message)
+            else:
+                return _wide_enough(pool)
+    return _wide_enough(_cpu_pool(devices.count, leases, "; ".join(lacking), per_trial))
 
 
-def _cpu_pool(wanted: int | None, leases: Leases, no_gpu: str) -> Pool:
+def _wide_enough(pool: Pool) -> Pool:
+    """Raises DeviceError, and closes it, where no trial could ever get all its devices."""
+    number, there = pool.per_trial, {slot.device for slot in pool.slots}
+    if why := pool.never(number):
+        pass
+    elif number > len(there):
+        why = f"but there {'is' if len(there) == 1 else 'are'} {len(there)}"
+    elif number > 1 and any(device.startswith("MIG-") for device in there):
+        why = "but CUDA gives a process one MIG instance at most"
+    if why:
+        pool.close()
+        raise DeviceError(f"{number} devices at once wanted, {why}", hint=f"found: {pool.said}")
+    return pool
+
+
+def _permitted(devices: Sequence[Device], leases: Leases, noun: str) -> list[Device]:
+    """Those that this user may have. Raises DeviceError where there are some, and not one of them."""
+    mine = [device for device in devices if leases.permits(device)]
+    if devices and not mine:
+        raise DeviceError(
+            f"the policy of this machine gives you no {noun}: {leases.policy}",
+            hint="`sweep devices` shows what you may have",
+        )
+    return mine
+
+
+def _cpu_pool(wanted: int | None, leases: Leases, no_gpu: str, per_trial: int) -> Pool:
     """no_gpu: why there is no GPU to use; empty where the CPU was the user's own choice."""
+    _permitted(cpu.Cpu(1).devices(), leases, "CPU share")
     cores = cpu.cores()
-    slots = wanted or min(cores, 4)
+    slots = wanted or cpu.shares()
     threads = max(1, cores // slots)
     if slots > cores:
         said = f"{count(slots, 'CPU slot')} share {count(cores, 'core')}, one thread each"
@@ -235,57 +397,80 @@ def _cpu_pool(wanted: int | None, leases: Leases, no_gpu: str) -> Pool:
         said = f"{no_gpu[0].upper()}{no_gpu[1:]}: {said}"
     if wanted is None:
         said += "; set `devices: cpu:N` to change it"
-    provider = cpu.Cpu(slots, hide_gpus=not no_gpu)
-    return Pool(provider, provider.devices(), leases, slots_per_device=1, threads=threads, said=said + ".")
+    if per_trial > 1:
+        said += f"; a trial takes {per_trial} of them"
+    if leases.policy:
+        said += f"; {leases.policy}"
+    provider = cpu.Cpu(slots, hide=() if no_gpu else [vendor.variable for vendor in VENDORS.values()])
+    return Pool(
+        provider,
+        provider.devices(),
+        leases,
+        slots_per_device=1,
+        threads=threads,
+        said=said + ".",
+        per_trial=per_trial,
+    )
 
 
-def _gpu_pool(
-    wanted: config.Devices, slots_per_device: int, environ: Mapping[str, str], leases: Leases, sweep: str | None
+def _device_pool(
+    vendor: Vendor,
+    wanted: config.Devices,
+    slots_per_device: int | Literal["auto"],
+    environ: Mapping[str, str],
+    leases: Leases,
+    sweep: str | None,
+    per_trial: int,
 ) -> Pool:
-    from sweep.slots.nvidia import Nvidia
-
     with ExitStack() as undo:
-        provider = Nvidia()
+        provider = vendor.open()
         undo.callback(provider.close)
         here = provider.devices()
-        shown = visible(here, environ)
+        seen = visible(here, environ, vendor.variable)
+        shown = _permitted(seen, leases, vendor.noun)
         if not shown:
-            hiding = f'CUDA_VISIBLE_DEVICES="{environ["CUDA_VISIBLE_DEVICES"]}"'
+            hiding = f'{vendor.variable}="{environ[vendor.variable]}"'
             raise DeviceError(
-                f"no GPU found ({hiding} shows none of {len(here)})",
-                hint="unset it, or set it to numbers or UUIDs that `nvidia-smi -L` lists",
+                f"no {vendor.noun} found ({hiding} shows none of {len(here)})",
+                hint="unset it, or set it to numbers or UUIDs that `sweep devices` lists",
             )
-        threads = max(1, cpu.cores() // (len(here) * slots_per_device))
+        threads = max(1, cpu.cores() // len(here))
 
         def cut(devices: Sequence[Device], said: str) -> Pool:
-            return Pool(provider, devices, leases, slots_per_device=slots_per_device, threads=threads, said=said)
+            return Pool(
+                provider,
+                devices,
+                leases,
+                slots_per_device=slots_per_device,
+                threads=threads,
+                said=said,
+                free_memory=wanted.free_memory,
+                per_trial=per_trial,
+            )
 
         if wanted.ids is not None:
-            chosen = named(wanted.ids, shown, here)
+            chosen = named(wanted.ids, seen, here, vendor)
+            for device in chosen:
+                _permitted([device], leases, f"{vendor.noun} {device.index}")
         elif wanted.count is None:
             chosen = shown
         elif wanted.count <= len(shown):
             chosen = cut(shown, "").fewer(wanted.count, sweep)
         else:
             raise DeviceError(
-                f"{count(wanted.count, 'GPU')} wanted, but {there_are(shown)}",
-                hint="`devices: gpu` takes all there are; `slots_per_device` shares one among trials",
+                f"{count(wanted.count, vendor.noun)} wanted, but {there_are(shown)}",
+                hint=f"`devices: {vendor.kind}` takes all there are; `slots_per_device` shares one among trials",
             )
-        each = f"{count(slots_per_device, 'slot')} each with {count(threads, 'CPU thread')}"
+        if slots_per_device == "auto":
+            each = "as many trials on each as fit"
+        else:
+            share = max(1, threads // slots_per_device)
+            each = f"{count(slots_per_device, 'slot')} each with {count(share, 'CPU thread')}"
         said = [f"{which(chosen, here)}, {each}"]
-        if doubtful_numbers(here, environ):
+        if per_trial > 1:
+            said.append(f"a trial takes {count(per_trial, vendor.noun)}")
+        if vendor.kind == "gpu" and doubtful_numbers(here, environ):
             said.append("numbers in CUDA_VISIBLE_DEVICES are read as nvidia-smi's (CUDA_DEVICE_ORDER=PCI_BUS_ID)")
-        pool = cut(chosen, "; ".join([*said, *provider.left_out]) + ".")
+        pool = cut(chosen, "; ".join(filter(None, [*said, leases.policy, *provider.left_out])) + ".")
         undo.pop_all()
         return pool
-
-
-def _people(pids: Sequence[int]) -> str:
-    """Words for processes: who computes."""
-    words = []
-    for pid in pids:
-        try:
-            words.append(f"process {pid} of {user_name(Path(f'/proc/{pid}').stat().st_uid)}")
-        except OSError:
-            words.append(f"process {pid}")
-    return f"{' and '.join(words)} {'computes' if len(words) == 1 else 'compute'}"

@@ -27,21 +27,34 @@ class Reading:
     """One look at a device: `numbers` as in `ports.Devices.measure`, and the processes that compute on it.
 
     pids: None where the vendor's pids mean nothing here, as in a container. trouble: why there is no reading.
+    gone: the trouble is that the device is away, not that it cannot be asked. fault: what the device says of
+    itself that makes it unfit until somebody has looked after it.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
     pids: tuple[int, ...] | None = ()
     trouble: str = ""
+    gone: bool = False
+    fault: str = ""
 
 
 class Provider(Protocol):
-    """A vendor's devices. Only opening one may raise; a device that fails later says so in its Reading."""
+    """A vendor's devices. Only opening one may raise; a device that fails later says so in its Reading.
+
+    left_out: what is counted but cannot be used, in words.
+    """
+
+    left_out: list[str]
 
     def devices(self) -> Sequence[Device]:
         """Every device of this machine, by index, whether or not the environment hides it."""
         ...
 
     def measure(self, device: Device) -> Reading: ...
+
+    def apart(self, one: Device, other: Device) -> int:
+        """How far the way between them is: only the order of two such numbers means something."""
+        ...
 
     def pin(self, device: Device) -> dict[str, str]:
         """The environment that keeps a process on this device."""

@@ -1,10 +1,10 @@
 """Whose turn it is, among the controllers that wait for slots of this machine.
 
-Who wants a slot and gets none leaves a ticket: a file in `<lock folder>/waiting`, named after the time, locked by
-its owner, listing the slots that would do. A free slot goes to the oldest ticket that lists it; who gets one loses
-the ticket, and waits behind the others for the next. So jobs start in the order in which they were submitted, and
-sweeps take turns. A ticket whose owner is dead (not locked) or asleep (not touched for STALE seconds) counts for
-nothing.
+Who wants a slot and gets none leaves a ticket: a file in `<lock folder>/waiting`, locked by its owner, listing the
+slots that would do. Its name is the place in the line: by priority, the highest first, then by age. A free slot
+goes to the first ticket that lists it; who gets one loses the ticket, and waits behind its equals for the next. So
+jobs start in the order in which they were submitted, and sweeps take turns; what somebody has is never taken away.
+A ticket whose owner is dead (not locked) or asleep (not touched for STALE seconds) counts for nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from pathlib import Path
 from sweep.rundir import is_taken, take_lock
 
 STALE = 3.0
+_MIDDLE = 1000  # the rank of priority 0: ranks sort as text, the highest priority first
 
 
 class Turns:
-    """One controller's place in the line. `folder` is made if it is not there; raises nothing after that."""
+    """One controller's place in the line. `folder` is made if it is not there; raises nothing after that.
+
+    priority: may change at any time; a ticket keeps its age.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.priority = 0
         self._folder = folder
         self._ticket: Path | None = None
         self._handle = -1
@@ -37,7 +42,7 @@ class Turns:
         """Takes a ticket for any of these, or shows that the one there is still wanted."""
         with suppress(OSError):
             if self._ticket is None:
-                path = self._folder / f"{time.time_ns():020d}-{os.getpid()}"
+                path = self._folder / f"{self._rank()}-{time.time_ns():020d}-{os.getpid()}"
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
                 os.fchmod(handle, 0o644)  # whatever the umask: other users look at it
                 take_lock(handle)
@@ -45,6 +50,9 @@ class Turns:
                 self._ticket, self._handle = path, handle
             else:
                 os.utime(self._handle)
+                rank, _, rest = self._ticket.name.partition("-")
+                if rank != self._rank():
+                    self._ticket = self._ticket.rename(self._folder / f"{self._rank()}-{rest}")
 
     def leave(self) -> None:
         """Gives the ticket up: served, or nothing is wanted any more."""
@@ -55,8 +63,8 @@ class Turns:
             self._ticket = None
 
     def of_others(self) -> Collection[str]:
-        """The slots for which somebody has waited longer."""
-        mine = self._ticket.name if self._ticket is not None else "~"
+        """The slots for which somebody stands before this one in the line, or would if it waited."""
+        mine = self._ticket.name if self._ticket is not None else f"{self._rank()}-~"
         found: set[str] = set()
         try:
             names = sorted(os.listdir(self._folder))  # noqa: PTH208 (much faster)
@@ -67,6 +75,9 @@ class Turns:
                 break
             found.update(_wanted(f"{self._folder}/{name}"))
         return found
+
+    def _rank(self) -> str:
+        return f"{_MIDDLE - self.priority:04d}"
 
 
 def _wanted(path: str) -> list[str]:

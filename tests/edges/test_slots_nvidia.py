@@ -3,132 +3,28 @@ LD_LIBRARY_PATH only when a process starts."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_kit import GPU_A, GPU_B, A, B, C
 
 from sweep.slots.choice import visible
 from sweep.slots.provider import Device
-
-SERVER = """
-import dataclasses, json, os, sys
-from pathlib import Path
-from sweep.config.model import Devices
-from sweep.slots import pool
-from sweep.slots.pool import open_pool
-for line in sys.stdin:
-    order, names = json.loads(line), globals()
-    try:
-        if order["kind"] == "run":
-            exec(order["text"], names)
-            answer = None
-        else:
-            answer = eval(order["text"], names)
-        reply = {"answer": answer}
-    except Exception as error:
-        reply = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(reply, default=dataclasses.asdict), flush=True)
-"""
-
-
-class Remote:
-    """A Python elsewhere: calling it evaluates an expression there, `run` executes statements."""
-
-    def __init__(self, env: dict[str, str], prefix: tuple[str, ...] = ()) -> None:
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **env},
-        )
-
-    def __call__(self, expression: str) -> Any:
-        return self._send("ask", expression)
-
-    def run(self, statements: str) -> None:
-        self._send("run", statements)
-
-    def _send(self, kind: str, text: str) -> Any:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps({"kind": kind, "text": text}) + "\n")
-        self.process.stdin.flush()
-        reply = json.loads(self.process.stdout.readline())
-        if "error" in reply:
-            raise RuntimeError(reply["error"])
-        return reply["answer"]
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture(scope="module")
-def shared_remote(fake_nvml_library: Path) -> Iterator[Remote]:
-    remote = Remote({"LD_LIBRARY_PATH": str(fake_nvml_library.parent)})
-    yield remote
-    remote.end()
-
-
-@pytest.fixture
-def remote(shared_remote: Remote, fake_nvml: Any, tmp_path: Path) -> Iterator[Callable[..., Remote]]:
-    """Opens a pool `p` on the fake GPUs, in a process that many tests share, or in one of its own."""
-    started: list[Remote] = []
-
-    def start(
-        devices: str = "",
-        shares: int = 1,
-        sweep: str | None = None,
-        own: bool = False,
-        prefix: tuple[str, ...] = (),
-        env: dict[str, str] | None = None,
-        **environ: str,
-    ) -> Remote:
-        remote = shared_remote
-        if own:
-            remote = Remote({**fake_nvml.env, **(env or {})}, prefix)
-            started.append(remote)
-        remote.run(f"locks, environ = Path({str(tmp_path / 'locks')!r}), {environ!r}")
-        remote.run(f"os.environ['FAKE_NVML_STATE'] = {fake_nvml.env['FAKE_NVML_STATE']!r}")
-        remote.run("pool.FRESH, pool.REFUSED, pool.RETRY = 0.3, 2.0, 5.0")
-        remote.run("p.close() if 'p' in globals() else None")
-        remote.run(f"p = open_pool(Devices({devices}), {shares}, environ, locks, {sweep!r})")
-        return remote
-
-    yield start
-    for one in started:
-        one.end()
-
-
-@pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has nothing to do with any sweep."""
-    process = subprocess.Popen(["sleep", "600"])
-    yield process
-    process.kill()
-    process.wait()
-
-
-A, B, C = (f"gpu uuid=GPU-{letter * 8}-0 name=Fake_H100 total=80000" for letter in "abc")
-GPU_A, GPU_B = "GPU-aaaaaaaa-0", "GPU-bbbbbbbb-0"
 
 
 def test_every_gpu_is_found_and_pinned_by_uuid(fake_nvml: Any, remote: Any) -> None:
     fake_nvml.write(A, B)
     here = remote(shares=2)
     slots = here("p.slots")
-    assert [slot["id"] for slot in slots] == [f"gpu-{x * 8}-0.{share}" for x in "ab" for share in (0, 1)]
-    assert [slot["env"]["CUDA_VISIBLE_DEVICES"] for slot in slots] == [GPU_A, GPU_A, GPU_B, GPU_B]
+    assert [slot["id"] for slot in slots] == [f"gpu-{x * 8}-0.{share}" for share in (0, 1) for x in "ab"]
+    assert [slot["env"]["CUDA_VISIBLE_DEVICES"] for slot in slots] == [GPU_A, GPU_B, GPU_A, GPU_B]
     assert {(slot["kind"], slot["name"], slot["memory"]) for slot in slots} == {("gpu", "Fake H100", 80000 << 20)}
-    assert [slot["index"] for slot in slots] == [0, 0, 1, 1]
+    assert [slot["index"] for slot in slots] == [0, 1, 0, 1], "no trial shares while a GPU is idle"
     threads = max(1, here("pool.cpu.cores()") // 4)
     assert {slot["threads"] for slot in slots} == {threads} == {int(slots[0]["env"]["OMP_NUM_THREADS"])}
     assert here("p.said").startswith("2 GPUs (Fake H100), 2 slots each")
@@ -172,7 +68,7 @@ def test_a_driver_without_gpus(fake_nvml: Any, remote: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "numbers"),
     [
-        (None, [0, 1, 2, 3]),
+        (None, [0, 1, 2, 3, 4]),
         ("0,2", [0, 2]),
         ("3, 1", [3, 1]),
         ("", []),
@@ -191,12 +87,15 @@ def test_a_driver_without_gpus(fake_nvml: Any, remote: Any) -> None:
         ("GPU-ab0,1", [0]),
         ("1,GPU-ab0", [1]),
         ("MIG-1234", []),
+        ("MIG-5555", [4]),
+        ("MIG-5555-0,GPU-cd", [4, 2]),
+        ("0,MIG-5555-0", [0]),
     ],
 )
 def test_cuda_visible_devices_as_cuda_reads_it(value: str | None, numbers: list[int]) -> None:
-    uuids = ("GPU-ab0", "GPU-ab1", "GPU-cd2", "GPU-ef3")
+    uuids = ("GPU-ab0", "GPU-ab1", "GPU-cd2", "GPU-ef3", "MIG-5555-0")
     devices = [Device(uuid, uuid, "gpu", number, "") for number, uuid in enumerate(uuids)]
-    shown = visible(devices, {} if value is None else {"CUDA_VISIBLE_DEVICES": value})
+    shown = visible(devices, {} if value is None else {"CUDA_VISIBLE_DEVICES": value}, "CUDA_VISIBLE_DEVICES")
     assert [device.index for device in shown] == numbers
 
 
@@ -231,7 +130,7 @@ def test_gpus_by_number_and_uuid(fake_nvml: Any, remote: Any) -> None:
     fake_nvml.write(A, B, C)
     here = remote("kind='gpu', ids=['2', 'GPU-aaaa', 'GPU-cccccccc-0']")
     assert here("[s.index for s in p.slots]") == [2, 0]
-    for wrong in ("3", "GPU-dddd", "GPU-", "gpu:0"):
+    for wrong in ("3", "GPU-dddd"):
         with pytest.raises(
             RuntimeError, match=rf"DeviceError: GPU {wrong} is not there; there are 0 .*{GPU_A}.*, 1 "
         ):
@@ -274,7 +173,7 @@ def test_a_gpu_on_which_somebody_else_computes_is_left_alone(
     fake_nvml.write(A, B, f"proc gpu=0 pid={sleeper.pid}")
     here = remote()
     here.run("pool.FRESH = pool.REFUSED = 0")
-    assert here(f"p.foreign('{GPU_A}')") == [sleeper.pid]
+    assert here(f"foreign('{GPU_A}')") == [sleeper.pid]
     assert here("p.acquire(p.slots[0], {})") is None and here("p.holder(p.slots[0])") is None
     assert f"process {sleeper.pid} of " in here("p.trouble")[GPU_A]
     assert here("p.acquire(p.slots[1], {})") is not None
@@ -306,14 +205,14 @@ def test_trials_on_another_share_are_not_strangers_even_when_their_controller_is
         controller.end()
         here = remote(shares=2)
         here.run("pool.FRESH = pool.REFUSED = 0")
-        assert here(f"p.foreign('{GPU_A}')") == []
+        assert here(f"foreign('{GPU_A}')") == []
         assert here("p.acquire(p.slots[0], {})") is None, "the supervisor holds it"
         assert here("p.acquire(p.slots[1], {})") is not None
         os.kill(supervisor, signal.SIGKILL)
         deadline = time.monotonic() + 5
         while here("p.holder(p.slots[0])") is not None and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert here(f"p.foreign('{GPU_A}')") == [trial], "it computes on, and nobody's lease covers it"
+        assert here(f"foreign('{GPU_A}')") == [trial], "it computes on, and nobody's lease covers it"
         assert here("p.acquire(p.slots[0], {})") is None
     finally:
         os.killpg(supervisor, signal.SIGKILL)
@@ -326,7 +225,7 @@ def test_in_a_container_memory_in_use_stands_for_the_pids_that_nvml_has_wrong(
     fake_nvml.write(f"{A} used=600", f"{B} used=5", "proc gpu=1 pid=1")
     here = remote(shares=2, own=True, prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     here.run("pool.FRESH = pool.REFUSED = 0")
-    first, second, third = (f"p.acquire(p.slots[{k}], {{}})" for k in (0, 1, 2))
+    first, second, third = (f"p.acquire(p.slots[{k}], {{}})" for k in (0, 2, 1))
     assert here(third) is not None, "pid 1 is the host's, whatever has that number here"
     assert here(first) is None and here("p.trouble") == {GPU_A: "600 MiB of its memory are in use"}
     fake_nvml.write(f"{A} used=5", B)
@@ -388,9 +287,9 @@ def test_a_refusal_is_not_looked_into_at_every_try_but_a_first_one_rests_on_the_
     fake_nvml.write(A, f"proc gpu=0 pid={sleeper.pid}")
     here = remote()
     here.run("pool.FRESH = pool.REFUSED = 3600")
-    assert here(f"p.foreign('{GPU_A}')") == [sleeper.pid]
-    fake_nvml.write(A)
-    assert here(f"p.foreign('{GPU_A}')") == [sleeper.pid], "the last reading is believed"
+    used = here("p.measure()")
+    fake_nvml.write(f"{A} used=5")
+    assert here("p.measure()") == used, "the last reading is believed"
     here.run("lease = p.acquire(p.slots[0], {})")
     assert here("lease") is not None, "but not for a refusal"
     here.run("os.close(lease)")
@@ -414,3 +313,39 @@ def test_a_driver_in_trouble_is_not_asked_again_at_once(fake_nvml: Any, remote: 
     assert here("p.acquire(p.slots[0], {})") is None
     here.run("pool.RETRY = 0")
     assert here("p.acquire(p.slots[0], {})") is not None
+
+
+MIG = (
+    f"{A} mig=1",
+    f"{B} mig=0",
+    f"{C} mig=1",
+    "mig gpu=0 uuid=MIG-11111111-0 name=Fake_H100_MIG_1g.10gb total=9000",
+    "mig gpu=0 uuid=MIG-22222222-0 name=Fake_H100_MIG_2g.20gb total=19000",
+)
+
+
+def test_the_instances_of_a_gpu_are_devices_of_their_own(
+    fake_nvml: Any, remote: Any, sleeper: subprocess.Popen[bytes]
+) -> None:
+    fake_nvml.write(*MIG, f"proc mig=1 pid={sleeper.pid}")
+    here = remote()
+    assert here("[(s.id, s.device, s.index, s.memory >> 20) for s in p.slots]") == [
+        ["gpu-MIG-11111111-0", "MIG-11111111-0", 0, 9000],
+        ["gpu-MIG-22222222-0", "MIG-22222222-0", 0, 19000],
+        ["gpu-bbbbbbbb-0", GPU_B, 1, 80000],
+    ]
+    assert here("p.slots[0].env['CUDA_VISIBLE_DEVICES']") == "MIG-11111111-0"
+    assert "GPU 2 is left out: its MIG is on, and it has no instance" in here("p.said")
+    assert here("[p.acquire(slot, {}) is not None for slot in p.slots]") == [True, False, True]
+    assert sorted(here("p.measure()")["MIG-11111111-0"]) == ["memory_total", "memory_used"]
+    assert "utilisation" in here("p.measure()")[GPU_B]
+    assert [one["health"][0] for one in here("Survey(environ, locks).look()")] == ["ok", "foreign", "ok"]
+
+
+def test_instances_are_chosen_by_uuid_or_all_of_a_gpu_by_its_number(fake_nvml: Any, remote: Any) -> None:
+    fake_nvml.write(*MIG)
+    devices = "[s.device for s in p.slots]"
+    assert remote("kind='gpu', ids=['0']")(devices) == ["MIG-11111111-0", "MIG-22222222-0"]
+    assert remote("kind='gpu', ids=['MIG-2222']")(devices) == ["MIG-22222222-0"]
+    assert remote(CUDA_VISIBLE_DEVICES="MIG-22222222-0,GPU-bbbb")(devices) == ["MIG-22222222-0", GPU_B]
+    assert remote(CUDA_VISIBLE_DEVICES=GPU_A)("p.slots[0].kind") == "cpu", "as a whole it is not there"

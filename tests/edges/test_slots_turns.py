@@ -41,6 +41,27 @@ def test_who_was_served_waits_behind_the_others(folder: Path) -> None:
     assert set(first.of_others()) == {"cpu-0"}
 
 
+def test_a_higher_priority_goes_first_and_may_change_while_one_waits(folder: Path) -> None:
+    first, second, high = Turns(folder), Turns(folder), Turns(folder)
+    first.wait(["cpu-0"])
+    second.wait(["cpu-0"])
+    high.priority = 5
+    assert set(high.of_others()) == set(), "nor does it need a ticket for that"
+    high.wait(["cpu-0"])
+    assert set(first.of_others()) == set(second.of_others()) == {"cpu-0"}
+    second.priority = 6
+    second.wait(["cpu-0"])
+    assert set(second.of_others()) == set() and set(high.of_others()) == {"cpu-0"}
+    second.priority = 0
+    second.wait(["cpu-0"])
+    assert set(high.of_others()) == set()
+    high.leave()
+    assert set(first.of_others()) == set() and set(second.of_others()) == {"cpu-0"}, "a ticket keeps its age"
+    first.priority = -100
+    first.wait(["cpu-0"])
+    assert set(second.of_others()) == set() and len(list(folder.iterdir())) == 2
+
+
 def _wait_for_ever(folder: Path) -> None:
     Turns(folder).wait(["cpu-0"])
     time.sleep(60)

@@ -134,7 +134,7 @@ def test_a_gpu_that_somebody_else_uses_is_offered_when_they_are_gone(tmp_path: P
         assert other.stdout and json.loads(other.stdout.readline()) == [slot.device]
         assert other.stdout.readline() == "computes\n"
         time.sleep(0.5)
-        assert pool.acquire(slot, {}) is None and slot.device in pool.trouble
+        assert pool.acquire(slot, {}) is None and "held_back" in (tmp_path / slot.id).read_text()
     finally:
         other.kill()
         other.communicate()

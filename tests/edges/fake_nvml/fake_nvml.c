@@ -4,12 +4,16 @@
  * a running process. One record a line, words in any order, GPUs numbered as they come:
  *
  *   init error=9                       what nvmlInit, and every call from now on, answers (9: driver not loaded)
- *   gpu uuid=GPU-1 name=Fake_H100 total=81559 used=4 util=0 watt=70 temp=30 error=15
- *   proc gpu=0 pid=4242                a process that computes on it
+ *   gpu uuid=GPU-1 name=Fake_H100 total=81559 used=4 util=0 watt=70 temp=30 error=15 mig=1 ecc=0 unmapped=0 retire=0
+ *   mig gpu=0 uuid=MIG-1 name=Fake_H100_MIG_1g.10gb total=9728 used=4     an instance of that GPU, whose MIG is on
+ *   proc gpu=0 pid=4242                a process that computes on it; mig=1 instead: on the second of all instances;
+ *                                      used=4000: with so much memory in use, while it lives
+ *   link gpu=0 to=1 level=10 nvlink=1  how two GPUs are connected; not supported where nothing is said of them
  *
  * total and used are MiB; `_` in a name is a blank; watt=-1 is "not supported"; error is what calls about this
  * GPU answer (15: lost). gcc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 fake_nvml.c
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +22,10 @@ enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, T
 enum { GPUS = 64, PROCESSES = 512 };
 typedef unsigned long long bytes;
 
-static struct gpu { char uuid[96], name[96]; bytes total, used; int util, watt, temp, error; } gpus[GPUS];
-static struct process { unsigned gpu, pid; } processes[PROCESSES];
-static unsigned gpu_count, process_count;
+static struct gpu { char uuid[96], name[96]; bytes total, used; int util, watt, temp, error, mig, parent, ecc, unmapped, retire; } gpus[GPUS], migs[GPUS];
+static struct process { struct gpu *on; unsigned pid; } processes[PROCESSES];
+static struct link { struct gpu *one, *other; int level, nvlink; } links[PROCESSES];
+static unsigned gpu_count, mig_count, process_count, link_count;
 static int started, init_error;
 
 /* The text after `key=` in a record, up to the next blank; `fallback` if the key is not there. */
@@ -39,11 +44,12 @@ static int load(void) {
     FILE *file = path ? fopen(path, "r") : NULL;
     char line[512];
     if (!file) return NO_DRIVER;
-    gpu_count = process_count = init_error = 0;
+    gpu_count = mig_count = process_count = link_count = init_error = 0;
     while (fgets(line, sizeof line, file)) {
         if (!strncmp(line, "init ", 5)) init_error = number(line, "error", "0");
-        if (!strncmp(line, "gpu ", 4) && gpu_count < GPUS) {
-            struct gpu *g = &gpus[gpu_count++];
+        int whole = !strncmp(line, "gpu ", 4), part = !strncmp(line, "mig ", 4);
+        if ((whole && gpu_count < GPUS) || (part && mig_count < GPUS)) {
+            struct gpu *g = whole ? &gpus[gpu_count++] : &migs[mig_count++];
             strcpy(g->uuid, word(line, "uuid", ""));
             strcpy(g->name, word(line, "name", "Fake_GPU"));
             for (char *c = g->name; *c; c++) if (*c == '_') *c = ' ';
@@ -53,9 +59,21 @@ static int load(void) {
             g->watt = number(line, "watt", "70");
             g->temp = number(line, "temp", "30");
             g->error = number(line, "error", "0");
+            g->mig = number(line, "mig", "-1");
+            g->parent = number(line, "gpu", "-1");
+            g->ecc = number(line, "ecc", "-1");
+            g->unmapped = number(line, "unmapped", "-1");
+            g->retire = number(line, "retire", "-1");
         }
         if (!strncmp(line, "proc ", 5) && process_count < PROCESSES)
-            processes[process_count++] = (struct process){number(line, "gpu", "0"), number(line, "pid", "0")};
+            processes[process_count++] = (struct process){
+                strstr(line, " mig=") ? &migs[number(line, "mig", "0")] : &gpus[number(line, "gpu", "0")],
+                number(line, "pid", "0")};
+        if (!strncmp(line, "proc ", 5) && !kill(number(line, "pid", "0"), 0))
+            processes[process_count - 1].on->used += (bytes)number(line, "used", "0") << 20;
+        if (!strncmp(line, "link ", 5) && link_count < PROCESSES)
+            links[link_count++] = (struct link){&gpus[number(line, "gpu", "0")], &gpus[number(line, "to", "0")],
+                                                number(line, "level", "-1"), number(line, "nvlink", "0")};
     }
     fclose(file);
     return init_error;
@@ -72,8 +90,8 @@ static int ready(void) {
 static int find(struct gpu *handle) {
     int error = ready();
     if (error) return error;
-    if (handle < gpus || handle >= gpus + gpu_count) return INVALID_ARGUMENT;
-    return handle->error;
+    int whole = handle >= gpus && handle < gpus + gpu_count, part = handle >= migs && handle < migs + mig_count;
+    return whole || part ? handle->error : INVALID_ARGUMENT;
 }
 
 #define FIND(handle) do { int error_ = find(handle); if (error_) return error_; } while (0)
@@ -119,6 +137,33 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, struct gpu **handle) {
             *handle = &gpus[i];
             return gpus[i].error;
         }
+    for (unsigned i = 0; i < mig_count; i++)
+        if (!strcmp(migs[i].uuid, uuid)) {
+            *handle = &migs[i];
+            return migs[i].error;
+        }
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetMigMode(struct gpu *g, unsigned *current, unsigned *pending) {
+    FIND(g);
+    *current = *pending = g->mig > 0;
+    return g->mig < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(struct gpu *g, unsigned *count) {
+    FIND(g);
+    *count = 7;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(struct gpu *g, unsigned index, struct gpu **handle) {
+    FIND(g);
+    for (unsigned i = 0, seen = 0; i < mig_count; i++)
+        if (migs[i].parent == g - gpus && seen++ == index) {
+            *handle = &migs[i];
+            return SUCCESS;
+        }
     return NOT_FOUND;
 }
 
@@ -151,13 +196,54 @@ int nvmlDeviceGetTemperature(struct gpu *g, int sensor, unsigned *celsius) {
     return SUCCESS;
 }
 
+int nvmlDeviceGetTotalEccErrors(struct gpu *g, int kind, int counter, bytes *count) { /* 1, 0: uncorrected, volatile */
+    FIND(g);
+    *count = kind == 1 && counter == 0 ? g->ecc : 0;
+    return g->ecc < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+
+int nvmlDeviceGetRemappedRows(struct gpu *g, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed) {
+    FIND(g);
+    *corrected = *uncorrected = *pending = 0, *failed = g->unmapped;
+    return g->unmapped < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+
+int nvmlDeviceGetRetiredPagesPendingStatus(struct gpu *g, unsigned *pending) {
+    FIND(g);
+    *pending = g->retire;
+    return g->retire < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+
+static struct link *between(struct gpu *one, struct gpu *other) {
+    for (unsigned i = 0; i < link_count; i++)
+        if ((links[i].one == one && links[i].other == other) || (links[i].one == other && links[i].other == one))
+            return &links[i];
+    return NULL;
+}
+
+int nvmlDeviceGetP2PStatus(struct gpu *one, struct gpu *other, int kind, int *status) { /* 2: NVLink; 0: yes, 5: no */
+    FIND(one);
+    FIND(other);
+    struct link *link = between(one, other);
+    *status = kind == 2 && link && link->nvlink ? 0 : 5;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTopologyCommonAncestor(struct gpu *one, struct gpu *other, int *level) {
+    FIND(one);
+    FIND(other);
+    struct link *link = between(one, other);
+    *level = link ? link->level : -1;
+    return *level < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+
 struct process_info { unsigned pid; bytes memory; unsigned gpu_instance, compute_instance; };
 
 int nvmlDeviceGetComputeRunningProcesses_v3(struct gpu *g, unsigned *count, struct process_info *info) {
     FIND(g);
     unsigned room = *count, seen = 0;
     for (unsigned i = 0; i < process_count; i++) {
-        if (processes[i].gpu != g - gpus) continue;
+        if (processes[i].on != g) continue;
         if (info && seen < room) info[seen] = (struct process_info){processes[i].pid, 1 << 20, ~0u, ~0u};
         seen++;
     }

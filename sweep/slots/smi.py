@@ -1,0 +1,101 @@
+"""Devices that only a vendor's tool tells of, in a table for people.
+
+A table is read whole or not at all: a heading that is not known, or a line that does not fit, is refused with the
+line in words, since a number out of the wrong column would hand a busy device to a trial. One call tells of every
+device and takes a second where there are many, so what it said is believed for AGE seconds at least.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from sweep.errors import DeviceError
+from sweep.slots.provider import Device, Reading
+
+AGE = 1.0
+REST = 4.0  # times as long as a call took, it is not made again: two cores must not be busy with looking
+LIMIT = 30.0  # seconds that a call may take; a driver that hangs never answers
+
+
+_Found = TypeVar("_Found")
+
+
+class Misfit(Exception):
+    """The output is not what is known of this tool."""
+
+
+class Table:
+    """The newest look at all devices of a tool. read: device id -> its reading; may raise DeviceError."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Reading]]) -> None:
+        self._read = read
+        self._readings: Mapping[str, Reading] = {}
+        self._trouble = ""
+        self._stale = 0.0
+
+    def of(self, device: Device) -> Reading:
+        if time.monotonic() >= self._stale:
+            began = time.monotonic()
+            try:
+                self._readings, self._trouble = self._read(), ""
+            except DeviceError as error:
+                self._readings, self._trouble = {}, error.message
+            ended = time.monotonic()
+            self._stale = ended + max(AGE, REST * (ended - began))
+        gone = Reading(trouble=self._trouble or "it is not listed any more", gone=not self._trouble)
+        return self._readings.get(device.id, gone)
+
+
+def ask(parse: Callable[[str], _Found], tool: str, *arguments: str) -> _Found:
+    """What the tool prints, parsed. Raises DeviceError that names it: not there, no answer, unknown output."""
+    text = _output(tool, *arguments)
+    try:
+        return parse(text)
+    except Misfit as error:
+        said = " ".join((tool, *arguments))
+        raise DeviceError(f"this version of `{said}` is not known: it says `{error}`") from None
+
+
+def _output(tool: str, *arguments: str) -> str:
+    if shutil.which(tool) is None:
+        raise DeviceError(f"{tool} is not on PATH")
+    said = " ".join((tool, *arguments))
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("VISIBLE_DEVICES")}
+    try:
+        done = subprocess.run(
+            [tool, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**environment, "LC_ALL": "C"},
+            timeout=LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"`{said}` has not answered for {LIMIT:.0f} s") from None
+    except OSError as error:
+        raise DeviceError(f"`{said}` cannot be run: {error.strerror}") from None
+    if done.returncode:
+        last = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()[-1:]
+        raise DeviceError(f"`{said}` failed with {done.returncode}{': ' + last[0][:200] if last else ''}")
+    return done.stdout.decode(errors="replace")
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of every line between bars, with single spaces; rules such as +----+ and |====| are left out."""
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("|") and not re.fullmatch(r"[|+=\-]+", line):
+            yield [" ".join(cell.split()) for cell in line.strip("|").split("|")]
+
+
+def number(word: str) -> float | None:
+    """None for what a device does not tell: `-`, `NA`, `N/A`."""
+    try:
+        return float(word)
+    except ValueError:
+        return None
