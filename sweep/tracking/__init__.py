@@ -9,10 +9,11 @@
     files.py     output logs, usage, checkpoints -> artifacts and system metrics
     finale.py    the end: best trial, its checkpoint, the registered model
     link.py      the controller's end of the line
-    follower.py  the loop;  reader.py  what there is to send
+    follower.py  the loop;  reader.py  what there is to send;  retry.py  when to try again, and what is news
     template.py  a migrated SQLite file, copied instead of migrated anew
     limits.py    names and values as MLflow takes them
     uri.py       which store;  ui.py  the command of `sweep ui`;  process.py  the controller's side
+    lag.py       how far MLflow is behind, for whoever asks
 
 How nothing is sent twice although anybody may die: everything but creating a run is idempotent in MLflow (a metric
 is known by key, step, time and value; a parameter, tag or status is set again to the same). So the cursor in

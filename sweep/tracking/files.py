@@ -1,4 +1,4 @@
-"""What lies in an attempt's folder and belongs to its run: output, usage."""
+"""What lies in an attempt's folder and belongs to its run: output, usage, what it did when it hung."""
 
 from __future__ import annotations
 
@@ -36,11 +36,17 @@ def send_output(store: Store, run_id: str, log: Path, attempt: int) -> None:
                 target.write(source.read(PART))
                 left_out = size - 2 * PART
                 target.write(
-                    f"\n[sweep: {left_out} of {size} bytes are left out here; all of it is in {log}]\n".encode()
+                    f"\n[sweep: {left_out} of {size} bytes are left out here; more of it is in {log}]\n".encode()
                 )
                 source.seek(size - PART)
                 target.write(source.read())
         store.upload(run_id, copy, "output")
+
+
+def send_stall(store: Store, run_id: str, folder: Path, attempt: int) -> None:
+    """What an attempt did when it hung, as `stall/attempt-N/`; nothing where it never did. Raises as above."""
+    if folder.is_dir():
+        store.upload(run_id, folder, f"stall/attempt-{attempt}")
 
 
 class Usage:
@@ -78,6 +84,7 @@ class Usage:
             record: dict[str, Any] = json.loads(line)
             at = float(record["at"])
             used = {key: float(value) for key, value in record["metrics"].items()}
+            devices = [{key: float(value) for key, value in one.items()} for one in record.get("devices", [used])]
         except (ValueError, KeyError, TypeError, AttributeError):
             return []
         step = max(0, int(at - zero))
@@ -87,8 +94,9 @@ class Usage:
         if "memory" in used:
             values["system_memory_usage_megabytes"] = used["memory"] / 1e6
             values["system_memory_usage_percentage"] = 100 * used["memory"] / self._memory
-        if "device_utilisation" in used:
-            values["gpu_0_utilization_percentage"] = 100 * used["device_utilisation"]
-        if "device_memory" in used:
-            values["gpu_0_memory_usage_megabytes"] = used["device_memory"] / 1e6
+        for place, device in enumerate(devices):
+            if "device_utilisation" in device:
+                values[f"gpu_{place}_utilization_percentage"] = 100 * device["device_utilisation"]
+            if "device_memory" in device:
+                values[f"gpu_{place}_memory_usage_megabytes"] = device["device_memory"] / 1e6
         return [Point(f"system/{key}", round(value, 2), millis(at), step) for key, value in values.items()]

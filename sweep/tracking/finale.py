@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep import rundir
-from sweep.core.model import Sweep, TrialState
-from sweep.core.policy import best_checkpoint
+from sweep.core.model import Sweep, Trial, TrialState
+from sweep.core.pareto import front
+from sweep.core.policy import final_checkpoint
 from sweep.rundir import SweepDir
 from sweep.tracking.limits import param, tag
 from sweep.tracking.memory import Memory
@@ -58,6 +59,9 @@ def _note(sweep: Sweep) -> str:
         given = "\n".join(f"- {name}: {value}" for name, value in best.params.items())
         value = (best.values or (float("nan"),))[0]
         lines.append(f"Best: **{sweep.rules.metrics[0]} {value:.6g}**, trial {best.number}\n\n{given}")
+    elif winners := _winners(sweep):
+        numbers = ", ".join(str(trial.number) for trial in winners)
+        lines.append(f"Best: {len(winners)} trials that no other one beats in everything: {numbers}")
     return "\n\n".join(lines)
 
 
@@ -91,33 +95,58 @@ def _send_diff(run_id: str, text: str, sender: Sender) -> None:
 
 
 def send_best(directory: SweepDir, mirror: Mirror, sender: Sender, memory: Memory) -> None:
-    """The best trial's best checkpoint as `checkpoint/`, and a registered model of it if asked. Raises Trouble."""
+    """The final checkpoint of the best trial, or of each of the Pareto set, as its `checkpoint/`. Raises Trouble.
+
+    And a registered model of the best trial, if asked.
+    """
     sweep = mirror.sweep
+    winners = _winners(sweep)
+    for trial in winners:
+        _send_final(directory, sweep, trial, sender, memory)
     model = sweep.config["mlflow"]["register_as"]
-    if sweep.best is None:
+    if model and len(winners) == 1:
+        _register(model, sweep, winners[0], sender, memory)
+    elif model and winners:
+        sender.note(PARENT, f"nothing registered: {len(winners)} trials are best, each in its way")
+
+
+def _winners(sweep: Sweep) -> list[Trial]:
+    """The best trial, or the Pareto set; none of a job."""
+    if len(sweep.rules.metrics) > 1:
+        return front(sweep.trials.values(), sweep.rules.directions)
+    return [] if sweep.best is None else [sweep.trials[sweep.best]]
+
+
+def _send_final(directory: SweepDir, sweep: Sweep, trial: Trial, sender: Sender, memory: Memory) -> None:
+    chosen = final_checkpoint(trial, sweep.rules)
+    key = f"checkpoint of {trial.number}"
+    if chosen is None or memory.done.get(key) == chosen.directory:
         return
-    best = sweep.trials[sweep.best]
-    chosen = best_checkpoint(best, sweep.rules.directions[0])
-    if chosen is None:
-        if model:
-            sender.note(PARENT, f"nothing to register: trial {best.number} has no checkpoint")
-        return
-    run_id, _ = sender.run_of(best.number)
+    run_id, _ = sender.run_of(trial.number)
     try:
-        if memory.done.get("checkpoint") != chosen.directory:
-            _send_checkpoint(directory.path / chosen.directory, run_id, sender)
-            sender.send(best.number, Batch(tags={"sweep.checkpoint": chosen.directory}))
-            memory.done["checkpoint"] = chosen.directory
-        if model and memory.done.get("registered") != run_id:
-            tags = {"sweep.id": sweep.id, "sweep.trial": str(best.number), "sweep.step": str(chosen.step)}
-            version = sender.store.register(model, run_id, "checkpoint", tags)
-            sender.send(PARENT, Batch(tags={"sweep.registered": f"{model}/{version}"}))
-            log.info("trial %s is registered as version %s of %s", best.number, version, model)
-            memory.done["registered"] = run_id
+        _send_checkpoint(directory.path / chosen.directory, run_id, sender)
+        sender.send(trial.number, Batch(tags={"sweep.checkpoint": chosen.directory}))
     except Refused as error:
-        sender.note(best.number, f"its checkpoint is not in MLflow: {error.message}")
-        memory.done["checkpoint"] = chosen.directory
-        memory.done["registered"] = run_id
+        sender.note(trial.number, f"its checkpoint is not in MLflow: {error.message}")
+    memory.done[key] = chosen.directory
+
+
+def _register(model: str, sweep: Sweep, trial: Trial, sender: Sender, memory: Memory) -> None:
+    chosen = final_checkpoint(trial, sweep.rules)
+    if chosen is None:
+        sender.note(PARENT, f"nothing to register: trial {trial.number} has no checkpoint")
+        return
+    run_id, _ = sender.run_of(trial.number)
+    if memory.done.get("registered") == run_id:
+        return
+    try:
+        tags = {"sweep.id": sweep.id, "sweep.trial": str(trial.number), "sweep.step": str(chosen.step)}
+        version = sender.store.register(model, run_id, "checkpoint", tags)
+        sender.send(PARENT, Batch(tags={"sweep.registered": f"{model}/{version}"}))
+        log.info("trial %s is registered as version %s of %s", trial.number, version, model)
+    except Refused as error:
+        sender.note(trial.number, f"it is not registered: {error.message}")
+    memory.done["registered"] = run_id
 
 
 def _send_checkpoint(folder: Path, run_id: str, sender: Sender) -> None:

@@ -2,10 +2,10 @@
 
 Rules
 1.  Nobody waits for MLflow: the controller only hears of it over the link. Whatever cannot be sent stays in the
-    journal (or, a little of it, in the mirror) and is tried again, ever less often, at most PAUSE seconds apart.
+    journal (or, a little of it, in the mirror) and is tried again (retry.py).
 2.  The end: told by the controller, or (its end of the link gone) the journal caught up with. A controller that
     vanished without a word leaves the sweep's run RUNNING, unless the journal says that the sweep had ended.
-    Once it is the end, a store in trouble is given GRACE seconds.
+    Once it is the end, a store in trouble is given GRACE seconds; what is missing then, `sweep sync` sends.
 3.  One follower for each sweep (a lock). If another controller takes the sweep over while the old follower still
     catches up, the old one leaves; the new one begins where the cursor is.
 4.  Artifacts come behind metrics, and their trouble does not hold up the metrics.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,13 +23,14 @@ from sweep import rundir
 from sweep.errors import BusyError, ConfigError, StorageError
 from sweep.rundir import SweepDir
 from sweep.tracking import finale
-from sweep.tracking.files import send_output
+from sweep.tracking.files import send_output, send_stall
 from sweep.tracking.harvest import Harvest
 from sweep.tracking.limits import tag
 from sweep.tracking.link import Link
 from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Mirror, millis
 from sweep.tracking.reader import Reader
+from sweep.tracking.retry import Retry
 from sweep.tracking.sender import Sender
 from sweep.tracking.store import TERMINAL, Store, close_all
 from sweep.tracking.template import cache_folder
@@ -38,45 +38,16 @@ from sweep.tracking.trouble import Refused, Trouble
 from sweep.tracking.uri import redacted, tracking_uri
 
 TICK = 0.1  # seconds between looks at the journal
-PAUSE = 5.0  # longest time between attempts at a store in trouble, seconds
-GRACE = 3600.0  # how long a store in trouble is tried after the sweep's end, seconds
+GRACE = 86400.0  # how long a store in trouble is tried after the sweep's end, seconds
 PATIENCE = 2.0  # how long the lock of a controller that is gone may be held before it is another one's, seconds
 USAGE = 5.0  # seconds between looks at what attempts use
 log = logging.getLogger("sweep.tracking")
 
 
-class Retry:
-    """When to try again, and what is wrong meanwhile. What is cured by the next attempt is not worth a word."""
-
-    def __init__(self) -> None:
-        self.error = ""
-        self.told = ""
-        self.since: float | None = None
-        self.due = 0.0
-        self._pause = 0.0
-
-    def failed(self, error: str) -> bool:
-        """Says whether this is news."""
-        news = bool(self.error) and error != self.told
-        self.error = error
-        self.told = error if news else self.told
-        self.since = self.since or time.time()
-        self._pause = min(PAUSE, max(0.25, 2 * self._pause))
-        self.due = time.monotonic() + self._pause
-        return news
-
-    def worked(self) -> bool:
-        """Says whether this is news."""
-        news = bool(self.told)
-        self.error = self.told = ""
-        self.since, self.due, self._pause = None, 0.0, 0.0
-        return news
-
-
 class Follower:
-    def __init__(self, directory: SweepDir, fd: int | None) -> None:
+    def __init__(self, directory: SweepDir, link: Link) -> None:
         self.directory = directory
-        self.link = Link(fd)
+        self.link = link
         self.memory = Memory.load(directory.mlflow)
         self.reader = Reader(directory, self.memory)
         self.sender: Sender | None = None  # until the store has been reached
@@ -91,6 +62,7 @@ class Follower:
         self._gone_since: float | None = None
         self._deadline: float | None = None
         self._usage_due = 0.0
+        self._saved_lag: dict[str, Any] = {}
         self._dirty = self._unsaved = False
 
     def run(self) -> int:
@@ -204,6 +176,8 @@ class Follower:
         except ConfigError as error:
             raise Trouble(str(error), everywhere=True) from None
         experiment = config["mlflow"]["experiment"] or os.environ.get("MLFLOW_EXPERIMENT_NAME") or config["name"]
+        if not self.memory.tracking_uri:  # so that it can be seen which store does not answer
+            self.memory.tracking_uri, self.memory.experiment = redacted(uri), experiment
         store = Store(uri)
         store.open(experiment, cache_folder(os.environ))
         sender = Sender(store, self.memory, mirror.birth, own=mirror.own)
@@ -244,8 +218,9 @@ class Follower:
         finale.send_sources(self.directory, sender, self.memory)
         for trial, attempt in list(self.memory.owed):
             try:
-                output = self.directory.attempt(trial, attempt).output
-                send_output(sender.store, sender.run_of(trial)[0], output, attempt)
+                paths, run_id = self.directory.attempt(trial, attempt), sender.run_of(trial)[0]
+                send_output(sender.store, run_id, paths.output, attempt)
+                send_stall(sender.store, run_id, paths.stall, attempt)
             except Refused as error:
                 sender.note(trial, f"its output is not in MLflow: {error.message}")
             self.memory.owed.remove((trial, attempt))
@@ -301,11 +276,10 @@ class Follower:
         if self._complete():
             return 0
         log.info(
-            "given up after %d min: %s. `%s -m sweep.tracking %s` sends what is missing",
-            GRACE / 60,
+            "given up after %d h: %s. `sweep sync %s` sends what is missing",
+            GRACE / 3600,
             self.store_retry.error or self.files_retry.error or "the store was too slow",
-            sys.executable,
-            self.directory.path,
+            self.directory.id,
         )
         return 1
 
@@ -316,13 +290,20 @@ class Follower:
         lag = {
             **self.reader.behind(),
             "since": trouble.since if trouble else None,
+            "tried": trouble.tried if trouble else None,
             "error": trouble.error if trouble else None,
+            "complete": self._complete(),
         }
+        if lag == self._saved_lag and not (self._dirty or now):
+            return
         try:
-            self._dirty = not self.memory.save(lag, now=now)
+            saved = self.memory.save(lag, now=now)
         except OSError as error:
             if not self._unsaved:
                 log.info("cannot write %s: %s", self.directory.mlflow, error.strerror)
             self._unsaved = True
         else:
             self._unsaved = False
+            if saved:
+                self._saved_lag = lag
+                self._dirty = False

@@ -6,48 +6,60 @@ JSON lines over a stream socket. Requests that were not answered when a follower
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sweep.rundir import SweepDir
 
 _REVIVALS = (0.0, 1.0, 5.0, 30.0)  # seconds between the deaths of followers and the work of their successors
-_NICENESS = 10  # trials come first
+
+
+class Spare:
+    """A follower ahead of its sweep. Half of its start is imports, which may as well go on beside ours.
+
+    One that is not needed in the end is ended by leaving the `with` block.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *options: str) -> None:
+        self.taken = False
+        self.channel, theirs = socket.socketpair()
+        self.channel.setblocking(False)
+        with theirs:
+            descriptor = theirs.fileno()
+            self.process = _spawn(environ, ["--fd", str(descriptor), *options], pass_fds=[descriptor])
+
+    def __enter__(self) -> Spare:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.taken:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        self.taken = True
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
 
 
 class Follower:
-    """environ: what the follower inherits; project: the folder whose store is the default one."""
+    """environ: what the follower inherits. spare: the process to take, if one was started ahead."""
 
-    def __init__(self, directory: SweepDir, project: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, directory: SweepDir, environ: Mapping[str, str], spare: Spare | None = None) -> None:
         self._directory = directory
-        self._project = project
         self._environ = dict(environ)
         self._open: dict[tuple[str, Any], dict[str, Any]] = {}
         self._deaths = 0
-        self._start(0.0)
+        self._take(spare or Spare(environ))
 
-    def _start(self, wait: float) -> None:
-        self._channel, theirs = socket.socketpair()
-        self._channel.setblocking(False)
+    def _take(self, spare: Spare) -> None:
+        spare.taken = True
+        self._channel, self._process = spare.channel, spare.process
         self._buffer = b""
-        channel = ["--fd", str(theirs.fileno())]
-        with theirs, self._directory.follower_log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sweep.tracking", str(self._directory.path), *channel, "--wait", str(wait)],
-                pass_fds=[theirs.fileno()],
-                cwd=self._project,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_be_nice,
-            )
+        self._send({"folder": str(self._directory.path)})
 
     def fileno(self) -> int:
         return self._channel.fileno()
@@ -90,7 +102,7 @@ class Follower:
         self._channel.close()
         wait = _REVIVALS[min(self._deaths, len(_REVIVALS) - 1)]
         self._deaths += 1
-        self._start(wait)
+        self._take(Spare(self._environ, "--wait", str(wait)))
         for request in self._open.values():
             self._send(request)
 
@@ -120,5 +132,21 @@ class Follower:
             self._channel.setblocking(False)
 
 
-def _be_nice() -> None:
-    os.nice(_NICENESS)
+def catch_up(directory: SweepDir, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A follower without a controller: it sends what the journal has and MLflow lacks, and ends."""
+    return _spawn(environ, [str(directory.path)])
+
+
+def _spawn(
+    environ: Mapping[str, str], options: Sequence[str], pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweep.tracking", *options],
+        pass_fds=pass_fds,
+        cwd="/",  # -m puts the working folder on sys.path
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

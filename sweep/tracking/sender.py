@@ -35,6 +35,7 @@ class Sender:
         self.sure = False  # whether `memory.runs` is what the store has
         self.doubtful = False  # whether a creation ever failed without telling if it happened
         self._tries: dict[int, int] = {}
+        self._noted: set[str] = set()
 
     def look_up(self) -> bool:
         """Learns the sweep's runs from the store; says whether the store knew the sweep. Raises Trouble."""
@@ -127,9 +128,12 @@ class Sender:
             self.store.status(run_id, batch.status, batch.ended)
 
     def note(self, number: int, text: str) -> None:
+        """Says what is refused for good, once: a run that was deleted refuses every batch."""
         line = f"{_name(number)}: {text}"
-        log.info("%s", line)
-        self.memory.note(line)
+        if line not in self._noted:
+            self._noted.add(line)
+            log.info("%s", line)
+            self.memory.note(line)
 
     def _isolate(self, number: int, run_id: str, items: Sequence[Item], error: Refused) -> None:
         """Sends the two halves, and so on; what is refused alone is noted and left out."""

@@ -140,6 +140,9 @@ class Store:
                 "this experiment's artifacts go through MLflow's server: give its address (http://host:5000) "
                 "as mlflow.tracking_uri, or name another experiment"
             )
+        unreadable = [one for one in (path, *path.rglob("*")) if not os.access(one, os.R_OK)]
+        if unreadable:
+            raise Refused(f"{unreadable[0]} cannot be read")
         with self._plain_errors(), _patience():
             if path.is_dir():
                 self._client.log_artifacts(run_id, str(path), folder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sweep.core import events as e
 
@@ -41,9 +42,10 @@ class Tail:
         if size == self.offset or now == self._stuck:
             return
         data = self._load(size)
+        records = iter(self._at_once(data))
         position = 0
         while (stop := data.find(b"\n", position)) >= 0:
-            event, fresh = self._parse(data[position:stop])
+            event, fresh = self._parse(next(records, None) or data[position:stop])
             if event is None and fresh:
                 self._stuck = now
                 return
@@ -82,10 +84,23 @@ class Tail:
                 data += file.read(_READ)
         return data
 
-    def _parse(self, line: bytes) -> tuple[e.Event | None, bool]:
+    def _at_once(self, data: bytes) -> list[dict[str, Any]]:
+        """The records of the whole lines by one call of the parser, in half the time.
+
+        Nothing where that could read them in another way than one by one: each has to be the next of its turn.
+        """
+        count = data.count(b"\n")
+        try:
+            records = json.loads(b"[%b]" % data[: data.rfind(b"\n")].replace(b"\n", b",")) if count else []
+            turns = [record["seq"] for record in records]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return []
+        return records if turns == list(range(self._seq + 1, self._seq + 1 + count)) else []
+
+    def _parse(self, line: bytes | dict[str, Any]) -> tuple[e.Event | None, bool]:
         """The event, and whether the line says anything new (a line written twice does not)."""
         try:
-            record = json.loads(line)
+            record = json.loads(line) if isinstance(line, bytes) else line
             seq = record["seq"]
             if seq <= self._seq:
                 return None, False

@@ -48,7 +48,7 @@ def judge(error: Exception, where: str) -> StorageError:
     text = redacted(_first_line(chain))
     code = str(getattr(error, "error_code", ""))
     status = _http_status(chain)
-    if "Timeout" in kinds:
+    if kinds & {"Timeout", "ReadTimeoutError"}:  # the latter, urllib3's, is a ConnectionError to requests
         return Trouble(f"{where} does not answer in time", everywhere=True)
     if status in (401, 403) or code in _KEYS:
         return Trouble(f"{where} refuses the credentials: {text}", everywhere=True)
@@ -57,7 +57,11 @@ def judge(error: Exception, where: str) -> StorageError:
     if "ConnectionError" in kinds:
         return Trouble(f"{where} cannot be reached ({_reason(chain)})", everywhere=True)
     if code == "ENDPOINT_NOT_FOUND":
-        return Trouble(f"{where} is no MLflow server, or too old a one: {text}", everywhere=True)
+        said = text.partition(" Response body")[0]  # a page of HTML
+        return Trouble(f"{where} is no MLflow server, or too old a one: {said}", everywhere=True)
+    lacking = next((one for one in chain if isinstance(one, ModuleNotFoundError)), None)
+    if lacking is not None:
+        return Trouble(f"{where} needs the Python package {lacking.name}, which is not installed", everywhere=True)
     if code in _NOW_NOT or "OperationalError" in kinds:
         return Trouble(f"{where} cannot be used: {text}", everywhere=True)
     if code in _NEVER or status:
@@ -65,8 +69,10 @@ def judge(error: Exception, where: str) -> StorageError:
     problem = next((one for one in chain if isinstance(one, OSError)), None)
     if problem is not None and problem.errno in _DISK:
         return Trouble(f"{where}: {problem.strerror} ({problem.filename or 'artifacts'})", everywhere=True)
-    if isinstance(problem, (FileNotFoundError, PermissionError)):
+    if isinstance(problem, FileNotFoundError):
         return Refused(f"{problem.strerror}: {problem.filename}")
+    if problem is not None and problem.filename:
+        return Trouble(f"{where} cannot write {problem.filename}: {problem.strerror}")
     return Trouble(f"{where} fails: {text}")
 
 

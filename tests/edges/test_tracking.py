@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from tracking_kit import START, Following, History, dump, environ, followed
+from mlflow_kit import dump
+from tracking_kit import START, Following, History, environ, followed
 
 from sweep import rundir
 from sweep.core import events as e
@@ -354,13 +355,16 @@ def test_usage_becomes_system_metrics_and_long_output_is_cut(tmp_path: Path) -> 
     with folder.usage.open("w") as file:
         for second in (10, 15):
             file.write(json.dumps({"at": START + second, "metrics": used}) + "\n")
+        several = [{"device_utilisation": 0.8}, {"device_utilisation": 1.0}]
+        file.write(json.dumps({"at": START + 16, "metrics": used, "devices": several}) + "\n")
         file.write('{"at": 17')
     folder.output.write_bytes(b"begin\n" + b"x" * 6_000_000 + b"\nend\n")
     history.report(0, 0, val_acc=0.5)
     history.end(0)
     followed(history.directory)
     run = said(tmp_path)["digits-1/0"]
-    assert [value for _, _, value in run["metrics"]["system/gpu_0_utilization_percentage"]] == ["90.0", "90.0"]
+    rates = [run["metrics"][f"system/gpu_{place}_utilization_percentage"] for place in (0, 1)]
+    assert [[value for _, _, value in one] for one in rates] == [["90.0", "90.0", "80.0"], ["100.0"]]
     assert run["metrics"]["system/system_memory_usage_megabytes"][0] == (7, round((START + 10) * 1000), "500.0")
     share = round(100 / (os.cpu_count() or 1), 2)
     assert run["metrics"]["system/cpu_utilization_percentage"][0][2] == repr(float(share))
@@ -369,6 +373,22 @@ def test_usage_becomes_system_metrics_and_long_output_is_cut(tmp_path: Path) -> 
     assert 2_000_000 < len(text) < 2_001_000
     assert text.startswith(b"begin\n") and text.endswith(b"\nend\n")
     assert b"are left out here" in text
+
+
+def test_what_a_stalled_attempt_did_is_in_its_run(tmp_path: Path) -> None:
+    history = History(tmp_path, trials=2, rules={"trials": 2, "stall_action": "retry", "retries": {"STALLED": 1}})
+    history.start(0)
+    history.report(0, 0, val_acc=0.5)
+    folder = history.directory.attempt(0, 1).stall
+    folder.mkdir()
+    (folder / "stacks.txt").write_text("forward (train.py:9)")
+    history.add(e.StallSeen(history.tick(), 0, 1, "hangs in forward (train.py:9)", "trials/0/1/stall"))
+    history.end(0, None, signal=9, signalled=True)
+    history.trial(0, 0.75)
+    followed(history.directory)
+    run = said(tmp_path)["digits-1/0"]
+    assert run["artifacts"] == ["stall/attempt-1/stacks.txt"]
+    assert run["tags"]["sweep.state"] == "COMPLETE" and run["tags"]["sweep.attempt"] == "2"
 
 
 def test_a_deleted_experiment_is_said_and_waited_for(tmp_path: Path) -> None:
@@ -386,6 +406,38 @@ def test_a_deleted_experiment_is_said_and_waited_for(tmp_path: Path) -> None:
         assert "go through MLflow's server" in following.state()["lag"]["errors"][-1]
     runs = mlflow.search_runs([deleted])
     assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 2
+
+
+def test_a_pareto_set_has_its_checkpoints_once_the_artifacts_can_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "elsewhere"
+    blocked.write_text("a file, where a folder should be")
+    client(tmp_path).create_experiment("digits", artifact_location=str(blocked))
+    two = {"metric": ["val_acc", "size"], "direction": ["maximize", "minimize"]}
+    history = History(tmp_path, trials=3, rules={"trials": 3}, mlflow={"register": "net"}, **two)
+    for number, (accuracy, size) in enumerate([(0.9, 10.0), (0.5, 20.0), (0.7, 5.0)]):
+        history.start(number)
+        history.report(number, 0, val_acc=0.99, size=size)
+        history.checkpoint(number, 0, "not the last")
+        history.report(number, 1, val_acc=accuracy, size=size)
+        history.checkpoint(number, 1, f"weights of {number}")
+        history.end(number)
+    with Following(history.directory, line=True) as following:
+        following.say(ending="FINISHED", why="")
+        assert f"cannot write {blocked}" in following.hear("error")
+        blocked.unlink()
+        assert following.wait() == 0, following.log()
+        (refused,) = following.state()["lag"]["errors"]
+    assert "nothing registered: 2 trials are best" in refused
+    told = said(tmp_path)
+    assert [told[f"digits-1/{n}"]["artifacts"] for n in range(3)] == [
+        ["checkpoint/model.pdparams"],
+        [],
+        ["checkpoint/model.pdparams"],
+    ]
+    assert told["digits-1/0"]["tags"]["sweep.checkpoint"] == "trials/0/1/checkpoints/1"
+    assert (
+        "2 trials that no other one beats in everything: 0, 2" in told["digits-1"]["tags"]["mlflow.note.content"]
+    )
 
 
 def test_no_artifacts_where_none_are_wanted(tmp_path: Path) -> None:

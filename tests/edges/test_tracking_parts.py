@@ -22,17 +22,21 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 from tracking_kit import START, History, config
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import NameResolutionError, ReadTimeoutError
 
 from sweep.core import events as e
 from sweep.core.model import Attempt, Rules, Trial
 from sweep.errors import ConfigError
 from sweep.rundir import SweepDir
 from sweep.tracking import harvest as harvesting
+from sweep.tracking import retry as retrying
 from sweep.tracking import template
 from sweep.tracking.harvest import Harvest
 from sweep.tracking.limits import NAME, Names, clean, param
 from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Batch, Birth, Mirror, Point
+from sweep.tracking.retry import PAUSE, QUIET, Retry
 from sweep.tracking.sender import TRIES, Sender
 from sweep.tracking.tail import Shrunk, Tail
 from sweep.tracking.trouble import Refused, Trouble, judge
@@ -369,6 +373,14 @@ def _http_error(status: int) -> Exception:
     return requests.HTTPError(f"{status} Error", response=response)
 
 
+def _name_not_known() -> Exception:
+    """As requests says it: urllib3 makes it a kind of timeout."""
+    unknown = socket.gaierror(-2, "Name or service not known")
+    error = NameResolutionError("host", HTTPConnection("host"), unknown)
+    error.__cause__ = unknown
+    return requests.ConnectionError(error)
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "everywhere", "words"),
     [
@@ -379,6 +391,20 @@ def _http_error(status: int) -> Exception:
             True,
             "refused",
         ),
+        (
+            _mlflow_error("x", cause=requests.ConnectionError(ReadTimeoutError(None, "/", "Read timed out."))),
+            Trouble,
+            True,
+            "in time",
+        ),
+        (_mlflow_error("x", cause=_name_not_known()), Trouble, True, "(Name or service not known)"),
+        (
+            ModuleNotFoundError("no", name="boto3"),
+            Trouble,
+            True,
+            "the Python package boto3, which is not installed",
+        ),
+        (PermissionError(13, "Permission denied", "/data/x"), Trouble, False, "cannot write /data/x: Permission"),
         (_mlflow_error("Caused by ResponseError('too many 500 error responses')"), Trouble, False, "500"),
         (_mlflow_error("Caused by ResponseError('too many 503 error responses')"), Trouble, True, "503"),
         (_mlflow_error("no", databricks_pb2.PERMISSION_DENIED), Trouble, True, "credentials"),
@@ -403,6 +429,21 @@ def test_what_an_error_means(error: Exception, kind: type, everywhere: bool | No
     meant = judge(error, "the store")
     assert type(meant) is kind and words in str(meant) and "pw" not in str(meant)
     assert getattr(meant, "everywhere", None) is everywhere
+
+
+def test_trouble_is_told_once_in_an_outage_and_rarely_where_a_store_comes_and_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(retrying.time, "monotonic", lambda: now[0])
+    retry = Retry()
+    assert not retry.failed("refused")  # it may be over with the next attempt
+    assert [retry.failed(text) for text in ("refused", "slow", "refused", "slow")] == [True, True, False, False]
+    assert 0 < retry.due - now[0] <= PAUSE
+    assert retry.worked() and not retry.worked() and retry.error == "" and retry.since is None
+    assert not any(retry.failed("refused") for _ in range(3)) and not retry.worked()
+    now[0] += QUIET
+    assert [retry.failed("refused") for _ in range(3)] == [False, True, False] and retry.worked()
 
 
 def test_a_run_made_ahead_does_not_stay_open_when_the_sweep_ends() -> None:

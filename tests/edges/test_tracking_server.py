@@ -2,137 +2,34 @@
 
 from __future__ import annotations
 
-import http.client
-import os
 import socket
-import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from tracking_kit import START, Following, History, dump, environ
+from mlflow_kit import Proxy, Server, dump, free_port
+from tracking_kit import START, Following, History, environ
 
 from sweep import rundir
 from sweep.core import events as e
-from sweep.tracking.ui import ui_command, ui_url
-from sweep.tracking.uri import tracking_uri
-
-Mode = Callable[[str], str]  # path of a request -> "ok", "500", "drop", "mute" (does it, says nothing), "late"
-
-
-class Proxy(ThreadingHTTPServer):
-    """Passes requests on to the server; `mode` decides how they fare."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int, upstream: int) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
-        self.upstream = upstream
-        self.mode: Mode = lambda path: "ok"
-        self.late = threading.Event()
-        self.seen: list[str] = []
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request: Any, client_address: Any) -> None: ...
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Proxy
-
-    def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        mode = self.server.mode(self.path)
-        self.server.seen.append(self.path)
-        self.close_connection = True
-        if mode == "drop":
-            return
-        if mode == "500":
-            self.send_response(500)
-            self.send_header("Content-Length", "0")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            return
-        if mode == "late":
-            self.server.late.wait(20)
-        upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)
-        upstream.request(self.command, self.path, body, dict(self.headers.items()))
-        answer = upstream.getresponse()
-        data = answer.read()
-        upstream.close()
-        if mode in ("mute", "late"):
-            return
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
-
-    def log_message(self, *_: Any) -> None: ...
-
-
-class Server(NamedTuple):
-    project: Path
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An MLflow server on a project's default store, started as `sweep ui` starts it."""
-    project = tmp_path_factory.mktemp("server")
-    argv, env = ui_command(tracking_uri({}, project, {}), project, 0)
-    log = (project / "log").open("wb")
-    process = subprocess.Popen(argv, cwd=project, env=env, stdout=log, stderr=log, start_new_session=True)
-    url, _, _ = ui_url("", argv).partition("/#")
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                break
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline, (project / "log").read_text()
-            time.sleep(0.1)
-    yield Server(project, int(argv[-1]))
-    os.killpg(process.pid, 15)
-    process.wait()
 
 
 @pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    made = Proxy(0, server.port)
+def proxy(mlflow_server: Server) -> Iterator[Proxy]:
+    made = Proxy(0, mlflow_server.port)
     yield made
-    made.shutdown()
-    made.server_close()
+    made.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: Server) -> None:
-    port = _free_port()
+def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, mlflow_server: Server) -> None:
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     history = History(
         tmp_path,
@@ -149,7 +46,7 @@ def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: S
         time.sleep(1.0)
         lag = following.until(lambda state: state["lag"]["events"] >= history.seq)["lag"]
         assert lag["error"] and lag["since"] < time.time()
-        proxy = Proxy(port, server.port)
+        proxy = Proxy(port, mlflow_server.port)
         assert following.hear("ok")
 
         history.start(1)
@@ -175,10 +72,9 @@ def test_through_outages_nothing_is_lost_or_said_twice(tmp_path: Path, server: S
         said = [line.split("  ", 1)[1] for line in following.log().splitlines()]
         assert all(one != other for one, other in pairwise(said)), said
         assert "Traceback" not in following.log()
-        proxy.shutdown()
-        proxy.server_close()
+        proxy.close()
 
-    client = MlflowClient(server.url)
+    client = MlflowClient(mlflow_server.url)
     told = dump(client, "out", "out-1")
     assert set(told) == {"out-1", "out-1/0", "out-1/1", "out-1/2"}
     assert {run["status"] for run in told.values()} == {"FINISHED"}
@@ -297,13 +193,15 @@ def test_a_server_that_wants_a_password(tmp_path: Path) -> None:
     door.server_close()
 
 
-def test_the_ui_shows_what_was_written_straight_into_the_database(server: Server) -> None:
-    history = History(server.project, "local-1", opened=START + 5, name="local", trials=1, rules={"trials": 1})
+def test_the_ui_shows_what_was_written_straight_into_the_database(mlflow_server: Server) -> None:
+    history = History(
+        mlflow_server.project, "local-1", opened=START + 5, name="local", trials=1, rules={"trials": 1}
+    )
     history.trial(0, 0.5, output="seen from outside\n")
     with Following(history.directory) as following:
         assert following.wait() == 0, following.log()
         run_id = following.state()["runs"]["0"]
-    url = f"{server.url}/get-artifact?path=output/attempt-1.log&run_uuid={run_id}"
+    url = f"{mlflow_server.url}/get-artifact?path=output/attempt-1.log&run_uuid={run_id}"
     with urllib.request.urlopen(url, timeout=10) as answer:
         assert answer.read() == b"seen from outside\n"
-    assert set(dump(MlflowClient(server.url), "local", "local-1")) == {"local-1", "local-1/0"}
+    assert set(dump(MlflowClient(mlflow_server.url), "local", "local-1")) == {"local-1", "local-1/0"}
