@@ -180,6 +180,12 @@ def odd(config: SweepConfig) -> Iterator[Problem]:
         yield Problem("no `trials` and no `timeout`: the sweep goes on until you stop it")
 
 
+def _sharing(config: SweepConfig, broken: set[str]) -> Iterator[Problem]:
+    if config.slots_per_device == "auto" and config.devices_per_trial > 1:
+        hint = "say how many trials share a device, or give each trial one"
+        yield Problem("`auto` is not for trials on several devices", ("slots_per_device",), hint)
+
+
 Check = Callable[[SweepConfig, set[str]], Iterator[Problem]]
 CHECKS: tuple[tuple[frozenset[str], Check], ...] = (
     (frozenset({"command", "objective"}), _task),
@@ -190,4 +196,5 @@ CHECKS: tuple[tuple[frozenset[str], Check], ...] = (
     (frozenset({"space", "enqueue"}), _wishes),
     (frozenset({"space", "trials"}), _something_to_search),
     (frozenset({"space", "command"}), _template),
+    (frozenset({"slots_per_device", "devices_per_trial"}), _sharing),
 )

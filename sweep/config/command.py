@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweep.config.words import listed, show, suggest
@@ -150,19 +150,27 @@ def render(argv: Sequence[str], params: Mapping[str, Any], extra: Mapping[str, A
     """
     values = {**params, **extra}
     words: list[str] = []
-    for index, template in enumerate(argv):
+    for template in possible(argv, {*values, *EXPANSIONS}):
         if template == "{args}":
             words += [f"--{name}={_text(value)}" for name, value in params.items()]
         elif template == "{flags}":
             words += [f"--{name}" if value is True else f"--{name}={_text(value)}"
                       for name, value in params.items() if value is not False]  # fmt: skip
         else:
-            parts = pieces(template)
-            if all(isinstance(part, str) or part.name in values for part in parts):
-                words.append("".join(part if isinstance(part, str) else _text(values[part.name], part.spec)
-                                     for part in parts))  # fmt: skip
-            elif len(parts) == 1 and index and _OPTION.fullmatch(argv[index - 1]):
-                words.pop()
+            words.append("".join(part if isinstance(part, str) else _text(values[part.name], part.spec)
+                                 for part in pieces(template)))  # fmt: skip
+    return words
+
+
+def possible(argv: Sequence[str], names: Collection[str]) -> list[str]:
+    """The template without the words that need anything but these names."""
+    words: list[str] = []
+    for index, word in enumerate(argv):
+        parts = pieces(word)
+        if all(isinstance(part, str) or part.name in names for part in parts):
+            words.append(word)
+        elif len(parts) == 1 and index and _OPTION.fullmatch(argv[index - 1]):
+            words.pop()
     return words
 
 

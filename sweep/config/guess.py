@@ -181,11 +181,13 @@ def _float(option: Option, default: float, parts: set[str], *, rate: bool) -> Gu
         low, high = (1 - _round(factor * (1 - default)) for factor in (5, 0.1))
         kind = {"type": "float", "low": max(0.0, _round(low, 6)), "high": _round(high, 6)}
         return Guess(option, Place.SEARCH, kind, why)
-    if default > 0 and (rate or default < 0.1):
+    if 0 < default < 1e100 and (rate or default < 0.1):
         kind = {"type": "float", "low": _round(default / 10), "high": _round(default * 10), "log": True}
         return Guess(option, Place.SEARCH, kind, why)
     if default == 0:
         return _left(option, "0 says nothing of its scale, and may mean off")
+    if abs(default) > 1e100:
+        return _left(option, "its default is a sign rather than a size")
     low, high = sorted((_round(default / 2), _round(default * 2)))
     return Guess(option, Place.SEARCH, {"type": "float", "low": low, "high": high}, why)
 

@@ -15,13 +15,16 @@ from pydantic_core import ErrorDetails
 
 from sweep.config.checks import CHECKS, MISSING, odd
 from sweep.config.dialects import translate
+from sweep.config.disk import Disk, Logs
 from sweep.config.document import Document
-from sweep.config.model import Checkpoints, Constant, Devices, Mlflow, Report, Retry, SweepConfig, safe
+from sweep.config.failures import Budget, Failure, Retry, Stall
+from sweep.config.model import Checkpoints, Constant, Devices, Mlflow, Report, SweepConfig, safe
 from sweep.config.parameters import TYPES, Model
 from sweep.config.reading import read
+from sweep.config.rounds import FromBest, Hook
 from sweep.config.words import KeyPath, Problem, found, suggest
 
-LATER = ("stall", "engine", "image", "constraints", "on_finish")
+LATER = ("engine", "image", "constraints")
 
 _REQUIRED = {
     "metric": "name what the trials report: `metric: val_acc`, or --set metric=val_acc",
@@ -64,9 +67,17 @@ _WANTED = {
 _PARTS: dict[str, type[Model]] = {
     "mlflow": Mlflow,
     "retry": Retry,
+    "stall": Stall,
+    "budget": Budget,
+    "failures": Failure,
     "checkpoints": Checkpoints,
+    "disk": Disk,
+    "logs": Logs,
     "devices": Devices,
     "report": Report,
+    "from_best": FromBest,
+    "on_finish": Hook,
+    "on_fail": Hook,
 }
 
 
@@ -75,11 +86,16 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> tuple[SweepC
 
     overrides: dotted keys of sweep's own grammar to values, set after the file is read and translated.
     """
+    config, document = load_document(path, overrides)
+    return config, [document.tell(problem) for problem in (*document.warnings, *odd(config))]
+
+
+def load_document(path: Path, overrides: Mapping[str, Any] | None = None) -> tuple[SweepConfig, Document]:
+    """The same, with the document, which knows where each key stands."""
     document = translate(read(path))
     for key, value in (overrides or {}).items():
         document.set(key, value)
-    config = validate(document, name=safe(path.stem))
-    return config, [document.tell(problem) for problem in (*document.warnings, *odd(config))]
+    return validate(document, name=safe(path.stem)), document
 
 
 def validate(document: Document, name: str) -> SweepConfig:

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from sweep.config.command import split
+from sweep.config.disk import Disk, Logs
+from sweep.config.failures import Budget, Failure, Retry, Stall
 from sweep.config.parameters import (
     Categorical,
     Constant,
@@ -29,8 +30,9 @@ from sweep.config.parameters import (
     refuse,
     whole,
 )
+from sweep.config.rounds import FromBest, Hooks
+from sweep.config.scalars import Command, Count, Pause, Priority, Seconds, Shares, Text
 from sweep.config.words import Problem, found, listed, show
-from sweep.errors import ConfigError
 
 __all__ = [
     "Categorical",
@@ -43,35 +45,17 @@ __all__ = [
     "Named",
     "Parameter",
     "Report",
-    "Retry",
     "SweepConfig",
     "safe",
 ]
 
 _SAFE_NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DEVICES = re.compile(r"(?:auto|(gpu|cpu)(?::(\d+))?)")
+_DEVICES = re.compile(r"(?:auto|(gpu|npu|xpu|cpu)(?::(\d+))?)")
 _UUID = re.compile(r"[A-Za-z]+-[\w-]+")
-
-
-def _seconds(value: Any) -> Any:
-    if isinstance(value, str):
-        parts = _DURATION.fullmatch(value.strip())
-        if parts is None:
-            raise refuse(Problem(f"found {found(value)}; wanted are seconds, or 90s, 15m, 2h, 1d"))
-        return float(parts[1]) * _UNITS[parts[2]]
-    return value
 
 
 def _names(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-Count = Annotated[int, Field(strict=True, ge=1), BeforeValidator(whole)]
-Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), BeforeValidator(_seconds)]
-Pause = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), BeforeValidator(_seconds)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 class Named(Model):
@@ -128,52 +112,56 @@ class Report(Model):
 
 
 class Devices(Model):
-    """Where trials run. kind `auto` is every GPU, and CPU shares where there is none.
+    """Where trials run. kind `auto` is every GPU, else NPU, else XPU, else CPU shares.
 
-    count: CPU shares, or how many of the GPUs. ids: indices or UUIDs, in order.
+    count: CPU shares, or how many of the devices. ids: indices or UUIDs, in order. free_memory: how much of its
+    memory, 0 to 1, must be free before a trial starts there; None is 0.9, or all of it where the pids of others
+    cannot be seen, as in a container. yield: what a trial does for somebody who computes on its device without a
+    lease: nothing, or it writes a checkpoint and leaves.
     """
 
-    kind: Literal["auto", "gpu", "cpu"] = "auto"
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    kind: Literal["auto", "gpu", "npu", "xpu", "cpu"] = "auto"
     count: Count | None = None
     ids: list[str] | None = None
+    free_memory: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    yields: Literal["no", "checkpoint"] = Field(default="no", alias="yield")
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("ids") is not None:
+            ids = _device_ids(value["ids"], "ids")
+            return {"kind": _kind_of(ids), **value, "ids": ids}
         if isinstance(value, (dict, Devices)):
             return value
         if isinstance(value, str) and (parts := _DEVICES.fullmatch(value)):
             return {"kind": parts[1] or "auto", "count": int(parts[2]) if parts[2] else None}
-        ids = value if isinstance(value, list) else [value]
-        wrong = [index for index, one in enumerate(ids) if not _is_device(one)]
-        if wrong or not ids or len({str(one) for one in ids}) < len(ids):
-            said = found(ids[wrong[0]] if wrong else value) + ("" if wrong or not ids else ", a device twice")
-            hint = "allowed: `auto`, `gpu`, `gpu:2`, `cpu`, `cpu:4`, indices such as `[0, 2]`, or UUIDs"
-            raise refuse(Problem(f"found {said}", (wrong[0],) if wrong else (), hint))
-        return {"kind": "gpu", "ids": [str(one) for one in ids]}
+        ids = _device_ids(value)
+        return {"kind": _kind_of(ids), "ids": ids}
+
+
+def _device_ids(value: Any, *path: str) -> list[str]:
+    ids = value if isinstance(value, list) else [value]
+    wrong = [index for index, one in enumerate(ids) if not _is_device(one)]
+    if wrong or not ids or len({str(one) for one in ids}) < len(ids):
+        said = found(ids[wrong[0]] if wrong else value) + ("" if wrong or not ids else ", a device twice")
+        hint = "allowed: `auto`, `gpu`, `gpu:2`, `npu`, `xpu`, `cpu:4`, indices such as `[0, 2]`, or UUIDs"
+        raise refuse(Problem(f"found {said}", (*path, wrong[0]) if wrong else path, hint))
+    return [str(one) for one in ids]
+
+
+def _kind_of(ids: list[str]) -> str:
+    """An index alone is a GPU's; the ids of others begin with their kind."""
+    kind = ids[0][:3].lower()
+    return kind if kind in ("npu", "xpu") else "gpu"
 
 
 def _is_device(one: Any) -> bool:
     if isinstance(one, str):
-        return bool(_UUID.fullmatch(one))
+        return one.isdecimal() or bool(_UUID.fullmatch(one))
     return isinstance(one, int) and not isinstance(one, bool) and one >= 0
-
-
-Retried = Literal["crashed", "oom", "timed_out", "stalled"]
-
-
-class Retry(Model):
-    """How many further attempts an outcome buys, by its name in lower case; an empty `on` is the default."""
-
-    times: Annotated[int, Field(strict=True, ge=0, le=1000), BeforeValidator(whole)] = 0
-    on: list[Retried] = Field(default_factory=lambda: list[Retried](("crashed", "oom")))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("on") == []:
-            return {key: one for key, one in value.items() if key != "on"}
-        return value if isinstance(value, (dict, Retry)) else {"times": value}
 
 
 class Checkpoints(Model):
@@ -219,15 +207,6 @@ def safe(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-._")[:64] or "sweep"
 
 
-def _words(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return split(value)
-    except ConfigError as error:
-        raise refuse(Problem(error.problem, (), error.hint)) from None
-
-
 def _objective(value: str) -> str:
     module, colon, function = value.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
@@ -265,7 +244,7 @@ class SweepConfig(Model):
     """One sweep, validated: see the reference of space.yaml for each key."""
 
     name: Annotated[str, AfterValidator(_safe_name)]
-    command: Annotated[list[str], Field(min_length=1), BeforeValidator(_words)] | None = None  # split, unfilled
+    command: Command | None = None  # split, unfilled
     objective: Annotated[str, AfterValidator(_objective)] | None = None  # module:function
     metric: Annotated[list[Annotated[str, AfterValidator(_metric)]], BeforeValidator(_names)]
     direction: Annotated[list[Literal["minimize", "maximize"]], BeforeValidator(_names)]
@@ -278,16 +257,30 @@ class SweepConfig(Model):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] | None = None
     devices: Devices = Devices()
     devices_per_trial: Count = 1
-    slots_per_device: Count = 1
+    slots_per_device: Shares = 1
     slots: Count | None = None
+    priority: Priority = 0
     report: Report = Report()
+    trial_timeout: Seconds | None = None
+    attempt_timeout: Seconds | None = None
+    budget: Budget | None = None
+    stall: Stall = Stall()
+    on_nan: Literal["ignore", "prune", "fail"] = "ignore"
+    duplicates: Literal["repeat", "skip", "average"] = "repeat"
+    failures: list[Failure] = Field(default_factory=list)
     retry: Retry = Retry()
     fail_fast: Annotated[int, Field(strict=True, ge=0), BeforeValidator(_fail_fast)] = 3
+    fail_rate: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     grace: Pause = 30.0
     checkpoints: Checkpoints = Checkpoints()
+    disk: Disk = Disk()
+    logs: Logs = Logs()
     mlflow: Mlflow = Mlflow()
     storage: Text | None = None
     env: Annotated[dict[str, str], BeforeValidator(_variables)] = Field(default_factory=dict)
     warm: Annotated[list[str], BeforeValidator(_names)] = Field(default_factory=list)
     enqueue: list[dict[str, Any]] = Field(default_factory=list)
+    from_best: FromBest | None = None  # once it has begun: what `space` and `enqueue` came from
+    on_finish: Hooks = Field(default_factory=list)
+    on_fail: Hooks = Field(default_factory=list)
     cwd: Text = "."  # where commands run, relative to the folder that `sweep run` is called in

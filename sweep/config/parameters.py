@@ -140,16 +140,20 @@ def _choices(value: Any) -> Any:
     if not value:
         raise refuse(Problem("is an empty list", (), "name at least one choice"))
     problems = []
-    seen: set[tuple[bool, Any]] = set()
+    seen: dict[Any, Any] = {}
     for index, choice in enumerate(value):
         if isinstance(choice, (list, dict)) or not_finite(choice):
             wanted = "a choice is text, a number, true, false or null"
             problems.append(Problem(f"found {found(choice)}; {wanted}", (index,)))
             continue
-        key = (isinstance(choice, bool), choice)  # as `same` tells them apart
-        if key in seen:
+        if choice not in seen:
+            seen[choice] = choice
+        elif same(choice, seen[choice]):
             problems.append(Problem(f"{show(choice)} is among the choices already", (index,)))
-        seen.add(key)
+        else:
+            said = f"{show(choice)} and {show(seen[choice])} are one choice to Python, and to Optuna"
+            hint = f"make them text: '{show(choice)}' and '{show(seen[choice])}'"
+            problems.append(Problem(said, (index,), hint))
     if problems:
         raise refuse(*problems)
     return value

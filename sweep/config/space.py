@@ -25,15 +25,14 @@ def _among(value: Any, wanted: Any) -> bool:
 def in_order(space: Space) -> list[str]:
     """The names, each behind those that its `when` looks at, otherwise as the file has them. No cycles."""
     ordered: dict[str, None] = {}
-
-    def place(name: str) -> None:
-        for parent in space[name].when or {}:
-            if parent not in ordered:
-                place(parent)
-        ordered[name] = None
-
-    for name in space:
-        place(name)
+    for first in space:
+        todo = [first]
+        while todo:
+            missing = [parent for parent in space[todo[-1]].when or {} if parent not in ordered]
+            if missing:
+                todo += reversed(missing)
+            else:
+                ordered[todo.pop()] = None
     return list(ordered)
 
 
@@ -45,6 +44,8 @@ def values(name: str, parameter: Float | Int | Categorical | Constant) -> list[A
         return list(parameter.choices)
     if isinstance(parameter, Int):
         return list(range(parameter.low, parameter.high + 1, parameter.step))
+    if parameter.low == parameter.high:
+        return [parameter.low]
     if parameter.step is None:
         raise ConfigError(
             "has infinitely many values", key=f"space.{name}", hint="give it a `step`, or list the values to try"
@@ -54,20 +55,29 @@ def values(name: str, parameter: Float | Int | Categorical | Constant) -> list[A
 
 
 def configurations(space: Space) -> int:
-    """How many different configurations the space holds. Raises ConfigError where it is infinite."""
+    """How many different configurations the space holds. Raises ConfigError where it is infinite.
+
+    Goes through the parameters in order, with how many ways there are to each choice of those that a later `when`
+    looks at.
+    """
     names = in_order(space)
-    parents = {parent for parameter in space.values() for parent in parameter.when or {}}
-
-    def count(index: int, chosen: dict[str, Any]) -> int:
-        if index == len(names):
-            return 1
-        name = names[index]
-        parameter = space[name]
-        if not is_active(parameter, chosen):
-            return count(index + 1, chosen)
-        possible = values(name, parameter)
-        if name not in parents:
-            return len(possible) * count(index + 1, chosen)
-        return sum(count(index + 1, {**chosen, name: value}) for value in possible)
-
-    return count(0, {})
+    last = {parent: name for name in names for parent in space[name].when or {}}  # who looks at it last
+    ways: dict[tuple[tuple[str, int], ...], int] = {(): 1}  # (name, which of its values), ... -> ways
+    possible: dict[str, list[Any]] = {}
+    for name in names:
+        before, ways = ways, {}
+        for state, count in before.items():
+            chosen = {parent: possible[parent][which] for parent, which in state}
+            kept = tuple(one for one in state if last[one[0]] != name)
+            if not is_active(space[name], chosen):
+                ways[kept] = ways.get(kept, 0) + count
+                continue
+            if name not in possible:
+                possible[name] = values(name, space[name])
+            if name not in last:
+                ways[kept] = ways.get(kept, 0) + count * len(possible[name])
+                continue
+            for which in range(len(possible[name])):
+                after = (*kept, (name, which))
+                ways[after] = ways.get(after, 0) + count
+    return sum(ways.values())

@@ -20,6 +20,8 @@ BASE = {
     "trials": "5",
     "space": "\n  lr: {type: float, low: 1e-4, high: 1e-1, log: true}",
 }
+SIGNS = ["report", "output", "checkpoint", "device", "cpu"]
+ANY = {"kind": "auto", "count": None, "ids": None, "free_memory": None, "yields": "no"}
 
 
 def file(folder: Path, text: str = "", **keys: str) -> Path:
@@ -81,16 +83,38 @@ trials: 50
         ("timeout: 2d", "timeout", 172800.0),
         ("timeout: 30", "timeout", 30.0),
         ("grace: 0", "grace", 0.0),
-        ("devices: auto", "devices", {"kind": "auto", "count": None, "ids": None}),
-        ("devices: cpu:4", "devices", {"kind": "cpu", "count": 4, "ids": None}),
-        ("devices: gpu:2", "devices", {"kind": "gpu", "count": 2, "ids": None}),
-        ("devices: [0, 2]", "devices", {"kind": "gpu", "count": None, "ids": ["0", "2"]}),
-        ("devices: GPU-8f1e-77", "devices", {"kind": "gpu", "count": None, "ids": ["GPU-8f1e-77"]}),
-        ("retry: 2", "retry", {"times": 2, "on": ["crashed", "oom"]}),
-        ("retry: {times: 1, on: [timed_out]}", "retry", {"times": 1, "on": ["timed_out"]}),
-        ("retry: {times: 1, on: []}", "retry", {"times": 1, "on": ["crashed", "oom"]}),
+        ("devices: auto", "devices", ANY),
+        ("devices: cpu:4", "devices", {**ANY, "kind": "cpu", "count": 4}),
+        ("devices: gpu:2", "devices", {**ANY, "kind": "gpu", "count": 2}),
+        ("devices: [0, 2]", "devices", {**ANY, "kind": "gpu", "ids": ["0", "2"]}),
+        ("devices: {free_memory: 0.8}", "devices", {**ANY, "free_memory": 0.8}),
+        ("devices: {yield: checkpoint}", "devices", {**ANY, "yields": "checkpoint"}),
+        ("devices: {kind: npu, yield: no}", "devices", {**ANY, "kind": "npu"}),
+        ("devices: xpu:2", "devices", {**ANY, "kind": "xpu", "count": 2}),
+        ("devices: [NPU-0000-C1-00-0]", "devices", {**ANY, "kind": "npu", "ids": ["NPU-0000-C1-00-0"]}),
+        ("devices: {ids: [0, GPU-8f], free_memory: 0.5}", "devices",
+         {**ANY, "kind": "gpu", "ids": ["0", "GPU-8f"], "free_memory": 0.5}),
+        ("devices: GPU-8f1e-77", "devices", {**ANY, "kind": "gpu", "ids": ["GPU-8f1e-77"]}),
+        ("retry: 2", "retry", {"times": 2, "on": ["crashed", "oom"], "backoff": 0.0}),
+        (
+            "retry: {times: 1, on: [timed_out], backoff: 1m}",
+            "retry",
+            {"times": 1, "on": ["timed_out"], "backoff": 60.0},
+        ),
+        ("retry: {times: 1, on: []}", "retry", {"times": 1, "on": ["crashed", "oom"], "backoff": 0.0}),
+        ("stall: false", "stall", {"enabled": False, "after": None, "signs": SIGNS, "action": "prune"}),
+        ("stall: 30m", "stall", {"enabled": True, "after": 1800.0, "signs": SIGNS, "action": "prune"}),
+        ("stall: retry", "stall", {"enabled": True, "after": None, "signs": SIGNS, "action": "retry"}),
+        ("stall: {signs: [cpu]}", "stall", {"enabled": True, "after": None, "signs": ["cpu"], "action": "prune"}),
+        ("budget: 40", "budget", {"gpu_hours": 40.0}),
+        (
+            "failures: [{pattern: NCCL, action: retry}]",
+            "failures",
+            [{"pattern": "NCCL", "outcome": None, "action": "retry"}],
+        ),
         ("fail_fast: false", "fail_fast", 0),
         ("fail_fast: 7", "fail_fast", 7),
+        ("slots_per_device: auto", "slots_per_device", "auto"),
         ("checkpoints: 3", "checkpoints", {"keep": 3}),
         ("report: json", "report", {"mode": "json", "patterns": []}),
         (
@@ -131,7 +155,7 @@ def test_mlflow(tmp_path: Path, value: str, enabled: bool, uri: str | None) -> N
 
 def test_the_dump_is_read_back_as_the_same_config(tmp_path: Path) -> None:
     text = "devices: [0]\nretry: 1\nmlflow: {register: m}\nsampler: {name: tpe, seed: 1}\nreport: json"
-    space = "{lr: 0.1, o: [1, true, '1', null, 1.5], m: {type: int, low: 1, high: 9, when: {o: ['1', true]}}}"
+    space = "{lr: 0.1, o: [2, true, '1', null, 1.5], m: {type: int, low: 1, high: 9, when: {o: ['1', true]}}}"
     config, _ = load(file(tmp_path, text, space=space))
     assert SweepConfig.model_validate(json.loads(json.dumps(config.model_dump(mode="json")))) == config
     assert [type(choice) for choice in config.space["o"].choices] == [int, bool, str, type(None), float]  # type: ignore[union-attr]
@@ -162,7 +186,17 @@ def test_the_name_is_the_files_made_safe(tmp_path: Path) -> None:
 MISTAKES = [
     ("trails: 5", ["space.yaml:7: trails: is no key here", "did you mean `trials`?"]),
     ("goal: max", ["goal", "here it is called `direction`"]),
-    ("stall: {after: 5m}", ["stall: is not in this version yet"]),
+    ("image: paddle:3.3", ["image: is not in this version yet"]),
+    ("stall: {after: soon}", ["stall.after: found the text 'soon'; wanted are seconds"]),
+    ("stall: {signs: []}", ["stall.signs: names no sign of life"]),
+    ("stall: {signs: [gpu]}", ["stall.signs[0]: found the text 'gpu'"]),
+    ("failures: [{pattern: '(', action: stop}]", ["failures[0].pattern: is no regular expression"]),
+    ("failures: [{pattern: NCCL}]", ["failures[0]: has neither `outcome` nor `action`"]),
+    ("budget: {hours: 4}", ["budget.hours: is no key here", "gpu_hours"]),
+    ("budget: -1", ["budget: found the number -1; wanted is above 0"]),
+    ("on_nan: stop", ["on_nan: found the text 'stop'"]),
+    ("duplicates: drop", ["duplicates: found the text 'drop'"]),
+    ("fail_rate: 2", ["fail_rate: found the number 2; wanted is below 1"]),
     ("image: x", ["image: is not in this version yet"]),
     ("trials: 5", ["trials: stands here, and again in line 7"]),
     ("timeout: soon", ["timeout: found the text 'soon'", "90s, 15m, 2h, 1d"]),
@@ -170,10 +204,17 @@ MISTAKES = [
     ("seed: 1.5", ["seed: found the number 1.5; wanted is a whole number"]),
     ("seed: '1'", ["seed: found the text '1'", "write it without quotes"]),
     ("slots: true", ["slots: found true; wanted is a whole number"]),
+    ("slots_per_device: auot", ["found the text 'auot'; wanted is a whole number of at least 1, or `auto`"]),
+    ("slots_per_device: 0", ["slots_per_device: found the number 0"]),
+    ("slots_per_device: auto\ndevices_per_trial: 2", ["`auto` is not for trials on several devices"]),
+    ("priority: 101", ["priority: found the number 101; wanted is at most 100"]),
     ("name: a/b", ["name: found the text 'a/b'", "such as `a-b`"]),
     ("name: ..", ["name: found the text '..'"]),
     ("devices: gpus", ["devices: found the text 'gpus'", "`gpu:2`", "`[0, 2]`"]),
     ("devices: [0, 0]", ["devices", "a device twice"]),
+    ("devices: {free_memory: 90}", ["devices.free_memory"]),
+    ("devices: {yield: now}", ["devices.yield"]),
+    ("devices: {ids: [0, -1]}", ["devices.ids[1]"]),
     ("devices: [0, -1]", ["devices[1]: found the number -1"]),
     ("retry: {times: 1, on: [crash]}", ["retry.on[0]: found the text 'crash'", "did you mean `crashed`?"]),
     ("fail_fast: true", ["fail_fast: found true"]),
@@ -231,6 +272,8 @@ PARAMETERS = [
     ("[]", ["space.x: is an empty list"]),
     ("[sgd, adam, sgd]", ["space.x[2]: 'sgd' is among the choices already"]),
     ("[1, 1.0]", ["space.x[1]: 1.0 is among the choices already"]),
+    ("[1, true]", ["space.x[1]: true and 1 are one choice to Python, and", "make them text: 'true' and '1'"]),
+    ("{type: categorical, choices: [false, 0.0]}", ["space.x.choices[1]: 0.0 and false are one choice"]),
     ("[[1]]", ["space.x[0]: found a list of 1 item"]),
     ("[.inf]", ["space.x[0]: found inf"]),
     (".nan", ["space.x: found nan"]),

@@ -94,8 +94,8 @@ parameters:
         ({"distribution": "q_log_uniform_values", "min": 1, "max": 64, "q": 1}, Int(low=1, high=64, log=True)),
         ({"distribution": "q_log_uniform", "min": 0, "max": 3}, Int(low=1, high=20, log=True)),
         (
-            {"distribution": "categorical", "values": ["a", 1, True, None]},
-            Categorical(choices=["a", 1, True, None]),
+            {"distribution": "categorical", "values": ["a", 2, True, None]},
+            Categorical(choices=["a", 2, True, None]),
         ),
         ({"distribution": "constant", "value": [1, 2]}, Constant(value=[1, 2])),
     ],
@@ -266,7 +266,7 @@ trainingService: {platform: local, gpuIndices: '0,2', maxTrialNumberPerGpu: 2, u
 @pytest.mark.parametrize(
     ("kind", "value", "parameter"),
     [
-        ("choice", [1, "a", True], Categorical(choices=[1, "a", True])),
+        ("choice", [2, "a", True], Categorical(choices=[2, "a", True])),
         ("randint", [0, 10], Int(low=0, high=9)),
         ("uniform", [0, 1], Float(low=0, high=1)),
         ("loguniform", [0.1, 1], Float(low=0.1, high=1, log=True)),

@@ -41,6 +41,7 @@ BASES: list[dict[str, Any]] = [
 WORDS = """
     name command objective metric direction value space trials timeout sampler pruner seed devices slots report
     retry fail_fast grace checkpoints mlflow storage env warm enqueue cwd type low high step log choices when lr
+    stall budget failures on_nan duplicates fail_rate backoff after signs action
     pattern on times keep tags kind count ids mode options parameters method program run_cap early_terminate min
     max q values distribution goal searchSpace tuner assessor trainingService classArgs optimize_mode _type _value
     _name min_iter max_iter s eta gpuIndices platform trialGpuNumber

@@ -10,7 +10,7 @@ import pytest
 
 from sweep.config.command import split
 from sweep.config.model import Categorical, SweepConfig
-from sweep.config.preflight import preflight
+from sweep.config.preflight import preflight, shadows
 
 
 def said(project: Path, **keys: Any) -> list[str]:
@@ -92,3 +92,40 @@ def test_what_is_not(project: Path, keys: dict[str, Any], words: list[str]) -> N
 def test_a_program_by_its_path(project: Path) -> None:
     (project / "run.sh").chmod(0o755)
     assert said(project, command="./run.sh --lr {lr}") == []
+
+
+@pytest.mark.parametrize(
+    ("where", "keys", "hides"),
+    [
+        ("sweep.py", {"command": "python train.py {lr}"}, True),
+        ("sweep/__init__.py", {"command": "python train.py {lr}"}, True),
+        ("sweep/data.txt", {"command": "python train.py {lr}"}, False),  # no package: it hides nothing
+        ("code/sweep.py", {"command": "python code/deep.py"}, True),
+        ("code/sweep.py", {"command": "python deep.py", "cwd": "code"}, True),
+        ("sweep.py", {"command": "python code/deep.py"}, False),
+        ("sweep.py", {"command": "python -m code.deep"}, True),
+        ("sweep.py", {"objective": "pkg.work:train"}, True),
+        ("sweep.py", {"command": "sh run.sh"}, False),
+        ("sweep.py", {"command": "python train.py {lr}", "report": {"mode": "json"}}, False),
+        ("other.py", {"command": "python train.py {lr}"}, False),
+    ],
+    ids=str,
+)
+def test_a_module_of_the_users_own_that_hides_the_library(
+    project: Path, where: str, keys: dict[str, Any], hides: bool
+) -> None:
+    (project / where).parent.mkdir(exist_ok=True)
+    (project / where).write_text("raise SystemExit('imported')")
+    if "command" in keys:
+        keys = {**keys, "command": split(keys["command"])}
+    lr = {"lr": Categorical(choices=[1, 2])}
+    config = SweepConfig(name="x", metric=["a"], direction=["maximize"], space=lr, **keys)
+    found = shadows(config, project)
+    assert bool(found) == hides
+    assert not hides or (str(project / where) in found[0] and "rename it" in found[0])
+
+
+def test_the_library_itself_hides_nothing() -> None:
+    root = Path(__file__).parents[2]
+    config = SweepConfig(name="x", metric=["a"], direction=["maximize"], space={}, objective="tests.nothing:f")
+    assert shadows(config, root) == []
