@@ -1,0 +1,62 @@
+"""What one space.yaml needs of this machine, beside what every sweep needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sweep.cli.doctor.finding import Finding
+from sweep.cli.doctor.stores import database, mlflow
+from sweep.config.load import load
+from sweep.config.model import SweepConfig
+from sweep.config.preflight import preflight, shadows
+from sweep.errors import ConfigError, DeviceError, SweepError
+from sweep.session import check
+from sweep.slots.pool import open_pool
+
+_CORRECT = "correct it; `sweep check` shows what the file means"
+
+
+def space(file: Path, folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    try:
+        config, warnings = load(file)
+    except ConfigError as error:
+        yield _mistake(error)
+        yield from mlflow({}, folder, environ)
+        return
+    problems = preflight(config, folder)
+    for problem in problems:
+        yield Finding("file", "bad", f"{file}: {problem}", _CORRECT)
+    for warning in (*warnings, *shadows(config, folder)):
+        yield Finding("file", "warn", warning)
+    try:
+        check(config, str(file))
+    except ConfigError as error:
+        yield _mistake(error)
+    else:
+        if not problems:
+            runs = config.command[0] if config.command else config.objective
+            yield Finding("file", "ok", f"{file} is valid; `{runs}` is there")
+    yield _devices(config, environ)
+    if config.storage:
+        yield database("storage", config.storage, folder)
+    if config.mlflow.enabled:
+        yield from mlflow(config.mlflow.model_dump(), folder, environ)
+    else:
+        yield Finding("mlflow", "ok", "off, as the file says")
+
+
+def _mistake(error: SweepError) -> Finding:
+    return Finding("file", "bad", error.message, error.hint or _CORRECT)
+
+
+def _devices(config: SweepConfig, environ: Mapping[str, str]) -> Finding:
+    try:
+        with TemporaryDirectory() as nowhere:  # a lock folder would be made where there is none yet
+            per_trial = config.devices_per_trial
+            pool = open_pool(config.devices, config.slots_per_device, environ, Path(nowhere), per_trial=per_trial)
+            pool.close()
+    except DeviceError as error:
+        return _mistake(error)
+    return Finding("file", "ok", pool.said)
