@@ -20,7 +20,7 @@ from pathlib import Path
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Rules, Sweep
-from sweep.journal import Writer, replay
+from sweep.journal import Replay, Writer
 
 REPORTS = 3
 
@@ -28,7 +28,7 @@ REPORTS = 3
 class Simulation:
     """Plays a whole sweep; `spent` is one (events, seconds in step) for each tenth of its trials."""
 
-    def __init__(self, trials: int, slots: int, journal: Writer | None = None) -> None:
+    def __init__(self, trials: int, slots: int, journal: Writer | None = None, *, reports: int = REPORTS) -> None:
         rules = Rules(("acc",), ("maximize",), trials=trials, retries={"CRASHED": 1}, fail_fast=0)
         opened = e.SweepOpened(0.0, "benchmark-1", rules, {})
         self.sweep: Sweep = open_sweep(opened)
@@ -38,6 +38,7 @@ class Simulation:
             journal.append(opened)
         self._chance = random.Random(0)
         self._trials = trials
+        self._reports = reports
         self._free = deque(f"GPU-{n}:0" for n in range(slots))
         self._coming: list[tuple[float, int, e.Event]] = []  # a heap, ordered by virtual time
         self._now: deque[e.Event] = deque()
@@ -93,8 +94,8 @@ class Simulation:
         self._come(e.AttemptStarted(started, *key, 1000 + order.trial, 7, "boot"))
         length = 1800 + 3600 * self._chance.random()
         crashes = order.trial % 20 == 7 and order.attempt == 1
-        for report in range(1, REPORTS + 1):
-            at = started + length * report / (REPORTS + 1)
+        for report in range(1, self._reports + 1):
+            at = started + length * report / (self._reports + 1)
             self._come(e.Reported(at, *key, report, {"acc": self._chance.random(), "loss": self._chance.random()}))
         pruned = order.trial % 10 == 3
         end = started + length * (0.6 if pruned else 1.0)
@@ -132,8 +133,9 @@ def measure_journal(trials: int, slots: int) -> None:
         wrote = time.perf_counter() - begun
         writer.close()
         begun = time.perf_counter()
-        sweep, count, size = replay(path)
+        told = Replay(path)
         took = time.perf_counter() - begun
+        sweep, count, size = told.sweep, told.last.seq + 1, told.last.end
         print(f"journal of {len(sweep.trials):,} trials: {count:,} records, {size / trials:,.0f} bytes a trial")
         print(f"  written and synced in {wrote:.2f} s; replayed in {took:.2f} s, {count / took:,.0f} records/s")
 

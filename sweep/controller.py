@@ -22,19 +22,24 @@ import shutil
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sweep import doorbell, orders
 from sweep.core import events as e
 from sweep.core.machine import step
-from sweep.core.model import Sweep
+from sweep.core.model import Sweep, Verdict
+from sweep.disk import DiskWatch
 from sweep.errors import IllegalEvent, StorageError
-from sweep.launch import local
+from sweep.guard import Guard
+from sweep.launch import local, stacks
 from sweep.launch.watch import Watch, end_orphans
 from sweep.ports import Clock, Devices, Journal, Launcher, Order, Reply, Search, Slot, Tracker, View
 from sweep.rundir import SweepDir
+from sweep.sharing import Sharer
 from sweep.supply import Supply
+from sweep.suspicion import Suspicion
+from sweep.tempo import Tempo
 
 log = logging.getLogger("sweep.controller")
 LOOK = 1.0  # seconds between two looks at everything
@@ -44,7 +49,7 @@ COLLECT = 30.0  # how long an ended trial's last metrics may be on their way out
 NOTICES = 8
 
 _FOR_THE_SAMPLER = (e.Ask, e.Prefer, e.Tell)
-Prepare = Callable[[e.Launch, Slot, int], Order]
+Prepare = Callable[[e.Launch, Slot, Sequence[int]], Order]
 
 
 class Controller:
@@ -60,6 +65,9 @@ class Controller:
         launcher: Launcher,
         devices: Devices,
         prepare: Prepare,
+        disk: DiskWatch,
+        guard: Guard,
+        suspicion: Suspicion,
         tracker: Tracker | None = None,
         view: View | None = None,
     ) -> None:
@@ -70,9 +78,14 @@ class Controller:
         self._clock = clock
         self._launcher = launcher
         self._prepare = prepare
+        self._disk = disk
+        self._guard = guard
+        self._suspicion = suspicion
         self._tracker = tracker
         self._view = view
-        self._supply = Supply(devices, directory.path, self.note)
+        self._supply = Supply(devices, self.note)
+        self._sharer = Sharer(sweep, directory, devices, self.note) if devices.auto else None
+        self._tempo = Tempo(directory.tempo, clock.now)
         self._watches: dict[tuple[int, int], Watch] = {}
         self._collecting: dict[tuple[int, int], float] = {}
         self._effects: list[e.Effect] = []
@@ -127,16 +140,21 @@ class Controller:
     # ---- the loop
 
     def run(self) -> None:
+        woken = time.monotonic()
         while not self._leaving:
             self._turn()
             if self.sweep.state.ended and not self._stuck:
                 break
-            for key, _ in self._selector.select(self._patience()):
+            self._tempo.turned(time.monotonic() - woken)
+            ready = self._selector.select(self._patience())
+            woken = time.monotonic()
+            for key, _ in ready:
                 key.data()
         self._hand_to_sampler()
         self._show()  # once more, for what was noted in the last moment
 
     def _turn(self) -> None:
+        self._make_sure_of_the_folder()
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + LOOK
@@ -152,6 +170,15 @@ class Controller:
         if now >= self._next_picture:
             self._next_picture = now + PICTURE
             self._show()
+
+    def _make_sure_of_the_folder(self) -> None:
+        """Raises StorageError where it was taken away: nothing that is said from then on could be kept."""
+        if self._disk.gone():
+            live = [self.sweep.trials[number].attempts[-1].pid for number in sorted(self.sweep.live)]
+            pids = " ".join(str(pid) for pid in live if pid is not None)
+            hint = f"its running trials train on, but nothing of them is kept; to end them: kill {pids}"
+            message = f"the folder of {self.sweep.id} was deleted or moved: {self._directory.path}"
+            raise StorageError(message, hint=hint if pids else None)
 
     def _show(self) -> None:
         if self._view is not None:
@@ -291,12 +318,14 @@ class Controller:
             self._end(watch)
 
     def _end(self, watch: Watch) -> None:
+        self._make_sure_of_the_folder()
         self._read(watch)
-        ended = watch.end(self._clock.now())
+        ended = watch.end(self._clock.now(), self.sweep.config.get("failures", ()))
+        ended = self._suspicion.end(self.sweep, ended, self.note)
         if ended.code is None and ended.signal is None and (left := end_orphans(watch.paths)):
             self.note(f"trial {watch.trial} lost its supervisor; {left} processes of it were ended")
         self._watches.pop((watch.trial, watch.attempt)).close()
-        self.feed(ended)
+        self.feed(self._sharer.ended(ended) if self._sharer else ended)
 
     def _tracked(self) -> None:
         assert self._tracker is not None
@@ -333,6 +362,9 @@ class Controller:
 
     def _look(self) -> None:
         self._read_all()
+        for event in self._disk.look(self.sweep):
+            log.warning("%s: %s", type(event).__name__, getattr(event, "why", ""))
+            self.feed(event)
         self._take_orders()
         now = time.monotonic()
         for key in [key for key, until in self._collecting.items() if now > until]:
@@ -342,6 +374,10 @@ class Controller:
         for order in undelivered:
             self._deliver(order)
         self._supply.look()
+        for event in self._guard.look(self.sweep, self._clock.now()):
+            self.feed(event)
+        for event in self._suspicion.look(self.sweep, self._clock.now()):
+            self.feed(event)
         deadline = self.sweep.deadline()
         if deadline is not None and self._clock.now() >= deadline:
             self.feed(e.TimeUp(self._clock.now()))
@@ -358,10 +394,11 @@ class Controller:
 
     def _launch(self, order: e.Launch) -> None:
         self._launched = time.monotonic()
-        slot, lease = self._supply.take(order.slot)
+        slot, leases = self._supply.take(order.slot)
         try:
-            self._launcher.launch(self._prepare(order, slot, lease))
+            self._launcher.launch(self._prepare(order, slot, leases))
         except OSError as error:
+            self._make_sure_of_the_folder()
             cause = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
             self.post(e.LaunchFailed(self._clock.now(), order.trial, order.attempt, cause))
 
@@ -369,8 +406,16 @@ class Controller:
         watch = self._watches.get((order.trial, order.attempt))
         if watch is None:
             return  # it has ended
+        hangs = order.verdict is Verdict.STALL
         try:
-            local.deliver(watch.paths, watch.pidfd, order.verdict.value, order.grace, order.kill_after)
+            local.deliver(
+                watch.paths,
+                watch.pidfd,
+                order.verdict.value,
+                order.grace,
+                order.kill_after,
+                abort=hangs and not stacks.known(watch.paths),
+            )
         except OSError as error:
             self.note(f"trial {order.trial}: its verdict cannot be written ({error.strerror}); trying again")
             self._undelivered.append(order)

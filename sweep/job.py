@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class NothingToSearch:
         self._now = now
         self._next = sampled
 
-    def reconcile(self, sweep: Sweep) -> list[dict[str, Any]]:
+    def reconcile(self, sweep: Sweep, judged: Mapping[int, Mapping[int, float]]) -> list[dict[str, Any]]:
         return []
 
     def start(self) -> None:

@@ -2,15 +2,19 @@
 
     sweeps/<id>/
       space.yaml  source.json       the file as given; where it ran and from what
+      space.1.yaml ...              the file as it was changed to later
       journal.jsonl                 every event, in order: the truth (journal.py)
       study.log                     Optuna's journal storage (search.py)
       mlflow.json                   the follower's cursor and run ids (tracking)
+      controller.json               how long the controller's loop works (tempo.py)
       controller.lock  controller.log  follower.lock  follower.log  nursery.lock
       orders/                       what `sweep stop` and its like want (orders.py)
       doorbell                      datagram socket that a report rings
+      told.json  result.json  hooks.log  hooks.lock   what `on_finish` and `on_fail` did (notify.py)
       trials/<number>/<attempt>/
         params.json  attempt.json  verdict.json  exit.json
         reports.jsonl  usage.jsonl  output.log  checkpoints/<step>/
+        stall/                      what it was doing when it hung (launch/stacks.py)
 
 A whole-file write is atomic (temporary file, then rename): a reader sees the old file or the new, never half of
 one. Folders are private to their user (0700).
@@ -22,6 +26,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,8 @@ from typing import Any
 from sweep.errors import BusyError, NotFoundError, StorageError
 
 ROOT = "sweeps"
+_ARCHIVED = "archived"
+_PACKED = ".tar.gz"
 _LOOKERS = 20  # how often a lock that is only looked at is tried again
 
 
@@ -41,6 +48,7 @@ _ATTEMPT_FILES = {
     "usage": "usage.jsonl",
     "output": "output.log",
     "checkpoints": "checkpoints",
+    "stall": "stall",
 }
 
 
@@ -70,12 +78,21 @@ class SweepDir:
         self.mlflow = self.path / "mlflow.json"
         self.controller_lock = self.path / "controller.lock"
         self.controller_log = self.path / "controller.log"
+        self.tempo = self.path / "controller.json"
         self.follower_log = self.path / "follower.log"
         self.follower_lock = self.path / "follower.lock"
         self.nursery_lock = self.path / "nursery.lock"
         self.doorbell = self.path / "doorbell"
         self.orders = self.path / "orders"
+        self.told = self.path / "told.json"
+        self.result = self.path / "result.json"
+        self.hooks_log = self.path / "hooks.log"
+        self.hooks_lock = self.path / "hooks.lock"
         self.trials = self.path / "trials"
+
+    def copy(self, change: int) -> Path:
+        """The file as given: at the beginning (0), or at its first change, its second."""
+        return self.path / f"space.{change}.yaml" if change else self.space
 
     def attempt(self, trial: int, attempt: int) -> AttemptDir:
         return AttemptDir(self.trials / str(trial) / str(attempt))
@@ -89,7 +106,7 @@ def create(project: Path, name: str) -> SweepDir:
     root = project / ROOT
     try:
         root.mkdir(mode=0o700, exist_ok=True)
-        number = max((n for n in _numbers(root, name)), default=0) + 1
+        number = max(_numbers(root, name), default=0) + 1
         while True:
             path = root / f"{name}-{number}"
             try:
@@ -107,8 +124,24 @@ def create(project: Path, name: str) -> SweepDir:
 
 
 def _numbers(root: Path, name: str) -> list[int]:
+    """Those of archived sweeps are taken as well: they may come back."""
     pattern = re.compile(re.escape(name) + r"-(\d+)")
-    return [int(found[1]) for entry in root.iterdir() if (found := pattern.fullmatch(entry.name))]
+    names = [*(entry.name for entry in root.iterdir()), *map(archived_id, archives(root.parent))]
+    return [int(found[1]) for one in names if (found := pattern.fullmatch(one))]
+
+
+def archive(directory: SweepDir) -> Path:
+    """Where `sweep clean --archive` puts it."""
+    return directory.path.parent / _ARCHIVED / f"{directory.id}{_PACKED}"
+
+
+def archives(project: Path) -> list[Path]:
+    """The archived sweeps of a folder, by name."""
+    return sorted((project / ROOT / _ARCHIVED).glob(f"[!.]*{_PACKED}"))
+
+
+def archived_id(path: Path) -> str:
+    return path.name.removesuffix(_PACKED)
 
 
 def sweeps(project: Path) -> list[SweepDir]:
@@ -131,6 +164,9 @@ def find(project: Path, wanted: str | None) -> SweepDir:
     if wanted is not None:
         named = [one for one in known if re.fullmatch(re.escape(wanted) + r"-\d+", one.id)]
         known = [one for one in known if one.id == wanted] or named
+        if not known and wanted in map(archived_id, archives(project)):
+            place = f"{ROOT}/{_ARCHIVED}/{wanted}{_PACKED}"
+            raise NotFoundError(f"{wanted} is archived", hint=f"to have it back: tar -xzf {place} -C {ROOT}")
     if not known:
         raise NotFoundError(
             f"no sweep {wanted!r} in {project / ROOT}" if wanted else f"no sweep in {project / ROOT}",
@@ -145,6 +181,19 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     with scratch.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
     scratch.rename(path)
+
+
+def roll(path: Path, most: int) -> None:
+    """A log that is larger goes on from nothing, under the same name; what it was is `<name>.1`. Raises OSError.
+
+    Other processes write it as well, at its end (O_APPEND), so it is copied and emptied, not renamed. A line that
+    comes between the two is lost.
+    """
+    if path.stat().st_size > most:
+        old = path.with_name(f"{path.name}.1")
+        shutil.copyfile(path, scratch := path.with_name(f".{old.name}.{os.getpid()}"))
+        scratch.rename(old)
+        os.truncate(path, 0)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,23 +20,28 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from sweep import __version__, journal, projects, rundir, source
+from sweep import __version__, journal, logs, projects, rundir, source
 from sweep.clock import WallClock
 from sweep.config.model import SweepConfig
 from sweep.controller import Controller
 from sweep.core import events as e
-from sweep.core.machine import open_sweep
+from sweep.core.machine import open_sweep, step
 from sweep.core.model import Phase, Rules, Sweep, SweepState
+from sweep.core.sharing import MOST
+from sweep.disk import DiskWatch
 from sweep.errors import ConfigError, UsageError
+from sweep.guard import Guard
 from sweep.job import NothingToSearch
 from sweep.launch.local import Nursery, open_pidfd, settle, wait_for_launches
 from sweep.launch.process import boot_id, start_time
 from sweep.ports import Inbox, View
 from sweep.prepare import Preparer
 from sweep.rundir import SweepDir
+from sweep.slots.cpu import thread_limits
 from sweep.slots.pool import Pool, open_pool
-from sweep.slots.usage import Gauge, Target
-from sweep.tracking.process import Follower
+from sweep.slots.usage import EVERY, FIRST, Gauge, Target
+from sweep.suspicion import Suspicion
+from sweep.tracking.process import Follower, Spare
 from sweep.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -64,23 +69,35 @@ class Session:
     # ---- wiring
 
     def _wire(
-        self, writer: journal.Writer, clock: WallClock, environ: Mapping[str, str], view: View | None
+        self,
+        writer: journal.Writer,
+        clock: WallClock,
+        environ: Mapping[str, str],
+        view: View | None,
+        judged: Mapping[int, Mapping[int, float]],
+        spare: Spare | None,
     ) -> None:
         config, directory = self.config, self.directory
-        _log_to(directory, self._closing)
+        _log_to(directory, environ, self._closing)
         project = directory.path.parent.parent
         mlflow: dict[str, str] = {}
         if config.mlflow.enabled:
             uri = tracking_uri(config.mlflow.model_dump(), project, environ)
             if config.report.mode == "mlflow":
                 mlflow = {"MLFLOW_TRACKING_URI": uri}
-            self.follower = Follower(directory, project, environ)
+            self.follower = Follower(directory, environ, spare)
             self._closing.callback(self.follower.close)
+        elif spare is not None:
+            spare.dismiss()
         nursery = Nursery(directory, project, config.warm, {**environ, **_warm_environment(self.pool, config)})
         self._closing.callback(nursery.close)
         post: list[Any] = []  # the controller does not exist yet
         search = self._make_search(lambda event: post[0](event), clock.now)
-        missed = search.reconcile(self.sweep)
+        missed = search.reconcile(self.sweep, judged)
+        disk = DiskWatch(directory, config.disk, clock.now)
+        self._closing.callback(disk.stop)
+        every = FIRST if self.pool.auto else EVERY  # a peak that is missed would be missed when devices are shared
+        gauge = Gauge(self._targets, self.pool.measure, clock.now, config.stall.after, every)
         self.controller = Controller(
             self.sweep,
             directory,
@@ -90,6 +107,9 @@ class Session:
             nursery,
             self.pool,
             Preparer(config, self.sweep, directory, project, environ, mlflow),
+            disk,
+            Guard(directory, config.stall, lambda: gauge.latest),
+            Suspicion(self.pool.ward, config.devices.yields == "checkpoint"),
             self.follower,
             view,
         )
@@ -100,7 +120,6 @@ class Session:
         identity = (me, start_time(me) or 0, boot_id())
         self.controller.feed(e.ControllerStarted(clock.now(), *identity, platform.node(), __version__, missed))
         search.start()
-        gauge = Gauge(self._targets, self.pool.measure, clock.now)
         gauge.start()
         self._closing.callback(gauge.stop)
 
@@ -116,7 +135,8 @@ class Session:
         for watch in self.controller.watched():
             attempt = self.sweep.trials[watch.trial].attempts[watch.attempt - 1]
             if attempt.pid is not None:
-                found.append(Target(watch.paths.usage, attempt.pid, attempt.device))
+                key = (watch.trial, watch.attempt)
+                found.append(Target(key, watch.paths.usage, attempt.pid, attempt.device.split(",")))
         return found
 
     # ---- life
@@ -161,14 +181,27 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def begin(
-    config: SweepConfig, text: bytes, project: Path, environ: Mapping[str, str], view: View | None = None
+    config: SweepConfig,
+    text: bytes,
+    project: Path,
+    environ: Mapping[str, str],
+    view: View | None = None,
+    file: str = "",
+    overrides: Mapping[str, Any] | None = None,
+    started_by: Mapping[str, Any] | None = None,
+    spare: Spare | None = None,
 ) -> Session:
-    """A new sweep in `project`. text: space.yaml as given. Raises SweepError before anything is written."""
-    check(config)
-    pool = open_pool(config.devices, config.slots_per_device, environ)
+    """A new sweep in `project`. Raises SweepError before anything is written.
+
+    config: has passed `check`. text: its space.yaml. file, overrides, started_by: as in SweepOpened.
+    spare: a follower that was started ahead.
+    """
+    pool = _open_pool(config, environ)
     directory = rundir.create(project, config.name)
     clock = WallClock()
-    opened = e.SweepOpened(clock.now(), directory.id, rules(config), config.model_dump(mode="json"))
+    whole = config.model_dump(mode="json")
+    origin = dict(started_by or {})
+    opened = e.SweepOpened(clock.now(), directory.id, rules(config), whole, file, dict(overrides or {}), origin)
     session = Session(open_sweep(opened), config, directory, pool)
     try:
         session._closing.callback(pool.close)
@@ -179,7 +212,7 @@ def begin(
         writer.append(opened)
         writer.commit()
         _write_source(session, project)
-        session._wire(writer, clock, environ, view)
+        session._wire(writer, clock, environ, view, {}, spare)
         projects.note(project, environ)
     except BaseException:
         session._closing.close()
@@ -191,20 +224,33 @@ def begin(
 
 
 def resume(
-    directory: SweepDir, environ: Mapping[str, str], view: View | None = None, events: Sequence[e.Event] = ()
+    directory: SweepDir,
+    environ: Mapping[str, str],
+    view: View | None = None,
+    events: Sequence[e.Event] = (),
+    told: journal.Replay | None = None,
+    spare: Spare | None = None,
 ) -> Session:
     """Takes over a sweep whose controller is gone: adopts what lives, settles what has ended.
 
-    events: what to apply then (new limits, a stop), their times are set here. Raises BusyError where a controller
-    lives, JournalError where the journal cannot be read, UsageError for an event that does not fit.
+    events: what to apply then (new limits, a stop; a changed file, before all else), their times are set here.
+    told: what has been read of the journal already. spare: a follower that was started ahead.
+    Raises BusyError where a controller lives, JournalError where the journal cannot be read, UsageError for an
+    event that does not fit.
     """
     lock = rundir.lock(directory.controller_lock, _me())
     try:
         wait_for_launches(directory)
-        sweep, seq, end = journal.replay(directory.journal)
+        told = told or journal.Replay(directory.journal)
+        told.read_on()
+        sweep = told.sweep
+        clock = WallClock(sweep.at)
+        changes = [replace(event, at=clock.now()) for event in events if isinstance(event, e.ConfigChanged)]
+        for change in changes:
+            step(sweep, change)
         config = SweepConfig.model_validate(sweep.config)
         check(config)
-        pool = open_pool(config.devices, config.slots_per_device, environ, sweep=sweep.id)
+        pool = _open_pool(config, environ, sweep.id)
     except BaseException:
         os.close(lock)
         raise
@@ -212,17 +258,28 @@ def resume(
     session._closing.callback(os.close, lock)
     try:
         session._closing.callback(pool.close)
-        writer = journal.Writer(directory.journal, seq, end)
+        writer = journal.Writer(directory.journal, told.last)
         session._closing.callback(writer.close)
-        session._wire(writer, WallClock(sweep.at), environ, view)
+        for change in changes:
+            writer.append(change)
+            writer.commit()
+            directory.copy(len(sweep.former)).write_bytes(change.text.encode())
+        session._wire(writer, clock, environ, view, told.judged, spare)
         _adopt(session)
         for event in events:
-            if refusal := session.controller.feed(replace(event, at=sweep.at)):
+            if isinstance(event, e.ConfigChanged):
+                log.info("the file was changed: %s", "; ".join(event.told))
+            elif refusal := session.controller.feed(replace(event, at=sweep.at)):
                 raise UsageError(refusal)
     except BaseException:
         session._closing.close()
         raise
     return session
+
+
+def _open_pool(config: SweepConfig, environ: Mapping[str, str], sweep: str | None = None) -> Pool:
+    per_trial = config.devices_per_trial
+    return open_pool(config.devices, config.slots_per_device, environ, sweep=sweep, per_trial=per_trial)
 
 
 def _adopt(session: Session) -> None:
@@ -238,8 +295,6 @@ def _adopt(session: Session) -> None:
 
 def check(config: SweepConfig, where: str | None = None) -> None:
     """What only Optuna and this version know to be wrong. where: the file. Raises ConfigError."""
-    if config.devices_per_trial != 1:
-        raise ConfigError(f"{config.devices_per_trial} is not in this version yet", key="devices_per_trial")
     if not config.metric:
         return
     from sweep.search import build_pruner, build_sampler
@@ -260,8 +315,17 @@ def rules(config: SweepConfig) -> Rules:
         value=config.value,
         slots=_most_slots(config),
         timeout=config.timeout,
-        retries={name.upper(): config.retry.times for name in config.retry.on} if config.retry.times else {},
+        retries=_retries(config),
+        backoff=config.retry.backoff,
+        stall_action=config.stall.action,
+        on_nan=config.on_nan,
+        duplicates=config.duplicates,
+        attempt_timeout=config.attempt_timeout,
+        trial_timeout=config.trial_timeout,
+        slot_hours=config.budget.gpu_hours if config.budget else None,
+        priority=config.priority,
         fail_fast=config.fail_fast,
+        fail_rate=config.fail_rate,
         grace=config.grace,
         keep=config.checkpoints.keep,
         heeds=config.report.mode == "api",
@@ -269,10 +333,18 @@ def rules(config: SweepConfig) -> Rules:
     )
 
 
-def _log_to(directory: SweepDir, closing: ExitStack) -> None:
+def _retries(config: SweepConfig) -> dict[str, int]:
+    """Outcome -> further attempts; a stall that is to be tried again is, once at least."""
+    retries = {name.upper(): config.retry.times for name in config.retry.on} if config.retry.times else {}
+    if config.stall.action == "retry":
+        retries["STALLED"] = max(1, config.retry.times)
+    return retries
+
+
+def _log_to(directory: SweepDir, environ: Mapping[str, str], closing: ExitStack) -> None:
     """Everything that is logged or warned of in this process goes to the sweep's controller.log."""
     handler = logging.FileHandler(directory.controller_log)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(logs.formatter(environ, directory.id))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -284,9 +356,10 @@ def _log_to(directory: SweepDir, closing: ExitStack) -> None:
 
 def _most_slots(config: SweepConfig) -> int | None:
     """`slots`; for a count of GPUs at most theirs, also while an earlier controller's trials sit on others."""
-    if config.devices.kind != "gpu" or config.devices.count is None:
+    if config.devices.kind in ("auto", "cpu") or config.devices.count is None:
         return config.slots
-    most = config.devices.count * config.slots_per_device
+    shares = MOST if config.slots_per_device == "auto" else config.slots_per_device
+    most = config.devices.count * shares // config.devices_per_trial
     return min(most, config.slots or most)
 
 
@@ -294,7 +367,7 @@ def _warm_environment(pool: Pool, config: SweepConfig) -> dict[str, str]:
     """What libraries read when the nursery imports them: the thread counts of a slot, and the file's own `env`."""
     if not config.warm or not pool.slots:
         return {}
-    return {**{key: one for key, one in pool.slots[0].env.items() if key.endswith("THREADS")}, **config.env}
+    return {**thread_limits(pool.slots[0].threads * pool.per_trial), **config.env}
 
 
 def _lock(session: Session) -> None:

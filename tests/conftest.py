@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_kit import Server, serving
 
 
 class FakeNvml:
@@ -41,3 +43,10 @@ def fake_nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fake_nvml(fake_nvml_library: Path, tmp_path: Path) -> FakeNvml:
     return FakeNvml(fake_nvml_library, tmp_path / "nvml.txt")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """For all who do not mind what others have logged there: it takes seconds to start."""
+    with serving(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep.cli import words
+from sweep.cli.rounds import begun
 from sweep.config.load import load
 from sweep.config.model import SweepConfig
-from sweep.config.preflight import preflight
+from sweep.config.preflight import preflight, shadows
 from sweep.errors import ConfigError
 from sweep.prepare import sample_command
 from sweep.search import preview
@@ -30,8 +31,12 @@ def check_file(space: Path, overrides: Mapping[str, Any], *, as_json: bool) -> N
     config, warnings = load(space, overrides)
     if problems := preflight(config, Path.cwd()):
         raise ConfigError("\n".join(problems), where=str(space))
+    what = begun(config, space, Path.cwd(), {})
+    config = what.config
     check(config, str(space))
-    pool = open_pool(config.devices, config.slots_per_device, os.environ)
+    warnings += shadows(config, Path.cwd())
+    per_trial = config.devices_per_trial
+    pool = open_pool(config.devices, config.slots_per_device, os.environ, per_trial=per_trial)
     try:
         said, slots = pool.said, [slot.id for slot in pool.slots]
     finally:
@@ -46,6 +51,7 @@ def check_file(space: Path, overrides: Mapping[str, Any], *, as_json: bool) -> N
             "samples": samples,
             "slots": slots,
             "said": said,
+            "from_best": what.notes,
             "warnings": warnings,
         }
         print(json.dumps(document))
@@ -53,6 +59,8 @@ def check_file(space: Path, overrides: Mapping[str, Any], *, as_json: bool) -> N
     console = Console()
     console.print(f"[bold]{config.name}[/]  {_task(config)}", highlight=False)
     console.print(_space_table(config))
+    for line in what.notes:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nthe first {len(samples)} configurations:", highlight=False)
     for number, sample in enumerate(samples):
         console.print(f"  {number}  {words.parameters(sample['params'])}", highlight=False, markup=False)
@@ -75,17 +83,9 @@ def _space_table(config: SweepConfig) -> Table:
     for title in ("parameter", "kind", "values", "only when"):
         table.add_column(title)
     for name, parameter in config.space.items():
-        if parameter.type == "categorical":
-            values = ", ".join(words.parameter(choice) for choice in parameter.choices)
-        elif parameter.type == "constant":
-            values = words.parameter(parameter.value)
-        else:
-            values = f"{parameter.low:g} to {parameter.high:g}"
-            values += ", log" if parameter.log else ""
-            values += f", step {parameter.step:g}" if parameter.step and not parameter.log else ""
         when = "; ".join(
             f"{parent} is {' or '.join(words.parameter(one) for one in wanted)}"
             for parent, wanted in (parameter.when or {}).items()
         )
-        table.add_row(name, parameter.type, values, when)
+        table.add_row(name, parameter.type, words.possible(parameter), when)
     return table

@@ -8,11 +8,13 @@ Rules
 3.  What a trial wrote is not trusted. Files are found by listing `trials/<number>/<attempt>/`, never by a path
     that a trial reported; links on the way are not followed, and a link in place of a file goes as a link.
 4.  A purge takes the journal last: interrupted, it can be done again.
+5.  An archive has all of it; the folder goes when the archive is whole (`archive.py`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import stat
@@ -28,11 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep import journal, rundir
-from sweep.cli import words
+from sweep.cli import archive, words
 from sweep.cli.document import checkpoint_path
-from sweep.cli.pareto import front
-from sweep.config.model import Pause
+from sweep.config.disk import size
+from sweep.config.scalars import Pause
 from sweep.core.model import Sweep
+from sweep.core.pareto import front
 from sweep.core.policy import best_checkpoint
 from sweep.errors import BusyError, StorageError, SweepError, UsageError
 from sweep.rundir import SweepDir
@@ -47,7 +50,8 @@ class Cleaned:
     ended: float  # seconds since the epoch
     checkpoints: int = 0
     logs: int = 0
-    rest: int = 0  # of a purge
+    rest: int = 0  # of a purge, or of a folder that was archived, less its archive
+    archive: str | None = None
     kept: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -57,20 +61,32 @@ class Cleaned:
 
 
 def clean(
-    wanted: str | None, older_than: str | None, *, keep_best: bool, purge: bool, dry_run: bool, as_json: bool
+    wanted: str | None,
+    older_than: str | None,
+    *,
+    keep_best: bool,
+    purge: bool,
+    dry_run: bool,
+    as_json: bool,
+    put_away: bool = False,
+    keep_size: str | None = None,
 ) -> None:
-    """Cleans one sweep, or all that ended so long ago. Raises SweepError; StorageError where something stayed."""
-    if (wanted is None) == (older_than is None):
+    """Cleans one sweep, or those that ended so long ago, or the oldest until the rest takes no more than that.
+
+    Raises SweepError; StorageError where something stayed.
+    """
+    if (wanted is None) == (older_than is None and keep_size is None):
         raise UsageError(
-            "name a sweep or an age" + (", not both" if wanted else ""),
+            "name a sweep, an age or a size" + (", not both" if wanted else ""),
             hint="such as: sweep clean ocr-rec-3, or sweep clean --older-than 30d (--dry-run shows what would go)",
         )
-    work = _Work(keep_best=keep_best, purge=purge, dry_run=dry_run)
+    work = _Work(keep_best=keep_best, purge=purge, archive=put_away, dry_run=dry_run)
     skipped: list[dict[str, str]] = []
     if wanted is not None:
         done = [work.clean(rundir.find(Path.cwd(), wanted))]
     else:
-        done, skipped = work.clean_older(Path.cwd(), time.time() - age(str(older_than)))
+        before = time.time() - age(older_than) if older_than is not None else math.inf
+        done, skipped = work.clean_older(Path.cwd(), before, _bytes(keep_size) if keep_size is not None else None)
     if as_json:
         print(json.dumps(_document(done, skipped, purge=purge, dry_run=dry_run)))
     else:
@@ -89,21 +105,38 @@ def age(text: str) -> float:
         raise UsageError(f"--older-than {text}: found no duration", hint="such as 30d, 12h, 90m") from None
 
 
+def _bytes(text: str) -> int:
+    try:
+        return size(text)
+    except ValueError as error:
+        raise UsageError(f"--keep-size {text}: {error}") from None
+
+
 class _Work:
-    def __init__(self, *, keep_best: bool, purge: bool, dry_run: bool) -> None:
+    def __init__(self, *, keep_best: bool, purge: bool, archive: bool, dry_run: bool) -> None:
         self._keep_best = keep_best
         self._purge = purge
+        self._archive = archive
         self._dry = dry_run
 
-    def clean_older(self, project: Path, before: float) -> tuple[list[Cleaned], list[dict[str, str]]]:
-        """Every sweep whose last event is older; and those among them that cannot be touched, with the reason."""
+    def clean_older(
+        self, project: Path, before: float, most: int | None
+    ) -> tuple[list[Cleaned], list[dict[str, str]]]:
+        """Sweeps whose last event is older, oldest first, until all of them take no more than `most` bytes.
+
+        Also those among them that cannot be touched, with the reason.
+        """
         done: list[Cleaned] = []
         skipped: list[dict[str, str]] = []
+        left = _size(project / rundir.ROOT) if most is not None else 0
         for directory in rundir.sweeps(project):
+            if most is not None and left <= most:
+                break
             try:
-                if journal.replay(directory.journal)[0].at >= before:
+                if journal.replay(directory.journal).at >= before:
                     continue
                 one = self.clean(directory)
+                left -= one.freed
             except SweepError as error:
                 skipped.append({"id": directory.id, "why": error.message})
                 continue
@@ -115,11 +148,14 @@ class _Work:
         """Raises BusyError for a sweep that somebody drives, UsageError for one that has not ended."""
         with ExitStack() as held:
             self._hold(directory, held)
-            sweep = journal.replay(directory.journal)[0]
+            sweep = journal.replay(directory.journal)
             if not sweep.state.ended:
                 hint = f"`sweep resume {sweep.id}` goes on with it, `sweep stop {sweep.id}` ends it"
                 raise UsageError(f"{sweep.id} has not ended; its controller is gone", hint=hint)
             done = Cleaned(sweep.id, str(directory.path), sweep.at)
+            if self._archive:
+                self._put_away(directory, done)
+                return done
             kept = set() if self._purge else self._keeps(sweep, directory)
             for trial, folder in _attempts(directory):
                 waits = trial in sweep.trials and not sweep.trials[trial].state.terminal
@@ -172,6 +208,16 @@ class _Work:
                 done.checkpoints += self._take(entry, done)
         if not self._dry:
             _remove_empty(checkpoints)
+
+    def _put_away(self, directory: SweepDir, done: Cleaned) -> None:
+        done.archive = str(rundir.archive(directory))
+        done.rest = _size(directory.path)
+        if not self._dry:
+            done.rest -= _size(archive.pack(directory))
+            try:
+                archive.take_away(directory)
+            except OSError as error:
+                done.errors.append(f"{error.filename or directory.path}: {error.strerror}")
 
     def _take_folder(self, directory: SweepDir, done: Cleaned) -> None:
         before = done.freed if self._dry else 0  # in a dry run, what was counted is still there
@@ -262,10 +308,11 @@ def _document(done: list[Cleaned], skipped: list[dict[str, str]], *, purge: bool
 def _show(done: list[Cleaned], skipped: list[dict[str, str]], *, purge: bool, dry_run: bool) -> None:
     console = Console()
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("sweep", "ended", "checkpoints", "output", *(["the rest"] if purge else []), "stays"):
+    whole = purge or any(one.archive for one in done)
+    for title in ("sweep", "ended", "checkpoints", "output", *(["the rest"] if whole else []), "stays"):
         table.add_column(title, justify="right" if title in ("checkpoints", "output", "the rest") else "left")
     for one in done:
-        sizes = [one.checkpoints, one.logs, *([one.rest] if purge else [])]
+        sizes = [one.checkpoints, one.logs, *([one.rest] if whole else [])]
         stays = "nothing" if purge else _stays(one)
         ago = f"{words.roughly(time.time() - one.ended)} ago"
         table.add_row(one.id, ago, *(words.size(size) if size else "" for size in sizes), stays)
@@ -276,11 +323,16 @@ def _show(done: list[Cleaned], skipped: list[dict[str, str]], *, purge: bool, dr
     freed = words.size(sum(one.freed for one in done))
     told = f"would free {freed}; nothing was changed" if dry_run else f"freed {freed}"
     console.print(told if any(one.freed for one in done) else "nothing to clean", highlight=False)
+    if archived := [one for one in done if one.archive]:
+        back = archive.restoring(Path(str(archived[-1].archive)))
+        console.print(f"to have {archived[-1].id} back: {back}", highlight=False, markup=False, soft_wrap=True)
     if purge and done:
         console.print("runs in MLflow stay: delete them there", style="dim", highlight=False)
 
 
 def _stays(one: Cleaned) -> str:
+    if one.archive:
+        return os.path.relpath(one.archive)
     paths = [os.path.relpath(path, one.directory) for path in one.kept]
     more = f" and {words.plural(len(paths) - 1, 'more checkpoint')}" if len(paths) > 1 else ""
     return f"the journal, {paths[0]}{more}" if paths else "the journal"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweep import __version__
 from sweep.errors import SweepError
+
+if TYPE_CHECKING:
+    from sweep.tracking.process import Spare
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; all else on stderr.")
 _SWEEP = click.argument("sweep", required=False, metavar="[SWEEP]")
@@ -65,18 +70,33 @@ def cli() -> None:
 @click.option("--trials", type=int, help="How many configurations: --set trials=N.")
 @click.option("--devices", help="Where to run: --set devices=cpu:4.")
 @click.option("--seed", type=int, help="Of the sampler: --set seed=N.")
+@click.option("--started-by", hidden=True, default="{}")
+@click.option("--new", is_flag=True, help="Another sweep, also where one of this file was interrupted.")
 @_DETACH
 @_PLAIN
 @_AS_JSON
-def run(space: Path, settings: Sequence[str], detach: bool, plain: bool, as_json: bool, **short: Any) -> None:
+def run(
+    space: Path,
+    settings: Sequence[str],
+    started_by: str,
+    new: bool,
+    detach: bool,
+    plain: bool,
+    as_json: bool,
+    **short: Any,
+) -> None:
     """Runs the sweep that SPACE describes.
+
+    Where the controller of its newest sweep died, that one goes on, with what was changed in SPACE since.
 
     Ctrl-C lets running trials finish and starts no new ones; a second Ctrl-C stops them.
     """
-    from sweep.cli.run import run_file
+    overrides, origin = _overrides(settings, short), json.loads(started_by)
+    with _spare(detach) as spare:
+        from sweep.cli.run import run_file
 
-    overrides = _overrides(settings, short)
-    sys.exit(run_file(space, overrides, detach=detach, plain=plain, as_json=as_json))
+        code = run_file(space, overrides, origin, spare, new=new, detach=detach, plain=plain, as_json=as_json)
+    sys.exit(code)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -94,6 +114,46 @@ def submit(name: str | None, devices: str, as_json: bool, command: Sequence[str]
     sys.exit(submit_job(name, devices, command, as_json=as_json))
 
 
+@cli.command("exec", context_settings={"ignore_unknown_options": True})
+@click.option("--devices", default="1", show_default=True, help="How many, or which: gpu:1, cpu:4, [0].")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND...")
+def exec_(devices: str, command: Sequence[str]) -> None:
+    """Runs one command here and now on a free device: `sweep exec -- python train.py`.
+
+    It waits in the same line as sweeps and jobs, and nobody gets its device while it runs. Its exit code is the
+    command's; what the command leaves running is ended with it.
+    """
+    from sweep.cli.exec import exec_command
+
+    sys.exit(exec_command(devices, command))
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--watch", is_flag=True, help="Goes on looking; Ctrl-C leaves.")
+@_AS_JSON
+@click.pass_context
+def devices(context: click.Context, watch: bool, as_json: bool) -> None:
+    """Every device of this machine, its slots, and who has them: sweeps of all users, and foreign processes."""
+    if context.invoked_subcommand is None:
+        from sweep.cli.devices import show_devices
+
+        show_devices(watch=watch, as_json=as_json)
+
+
+@devices.command()
+@click.argument("device", required=False)
+@_AS_JSON
+def heal(device: str | None, as_json: bool) -> None:
+    """Brings DEVICE back into service: its number, its UUID or the beginning of one; all without a word.
+
+    A device goes out of service when different trials fail on it one after another and elsewhere do not, or when
+    its memory has suffered errors. Heal it when it was reset, or looked after.
+    """
+    from sweep.cli.heal import heal_devices
+
+    heal_devices(device, as_json=as_json)
+
+
 @cli.command()
 @click.argument("space", type=click.Path(path_type=Path))
 @_SET
@@ -103,6 +163,19 @@ def check(space: Path, settings: Sequence[str], as_json: bool) -> None:
     from sweep.cli.check import check_file
 
     check_file(space, _overrides(settings, {}), as_json=as_json)
+
+
+@cli.command()
+@click.argument("space", type=click.Path(path_type=Path), required=False)
+@_AS_JSON
+def doctor(space: Path | None, as_json: bool) -> None:
+    """What is installed, visible, writable and reachable here, and what to do where it is not.
+
+    With SPACE also what that file needs. Starts nothing; exit code 1 where something stands in the way of a sweep.
+    """
+    from sweep.cli.doctor.command import doctor as examine
+
+    sys.exit(examine(space, as_json=as_json))
 
 
 @cli.command()
@@ -124,17 +197,30 @@ def init(script: Path, output: Path | None, force: bool, as_json: bool) -> None:
 @_SWEEP
 @click.option("--trials", type=click.IntRange(min=1), help="Extends it to so many configurations.")
 @click.option("--failed", is_flag=True, help="Runs the configurations of failed trials once more.")
+@click.option("--frozen", is_flag=True, help="With its file as it was, whatever has been changed in it since.")
 @_DETACH
 @_PLAIN
 @_AS_JSON
-def resume(sweep: str | None, trials: int | None, failed: bool, detach: bool, plain: bool, as_json: bool) -> None:
+def resume(sweep: str | None, detach: bool, **options: Any) -> None:
     """Goes on with a sweep: paused, ended with more to do, or without its controller.
 
-    Trials that still run are adopted, and nothing that they said is lost.
+    Trials that still run are adopted, and nothing that they said is lost. What was changed in its file since is
+    told and taken over, or refused where the study cannot follow.
     """
-    from sweep.cli.run import resume_sweep
+    with _spare(detach) as spare:
+        from sweep.cli.run import resume_sweep
 
-    sys.exit(resume_sweep(sweep, trials=trials, failed=failed, detach=detach, plain=plain, as_json=as_json))
+        code = resume_sweep(sweep, spare, detach=detach, **options)
+    sys.exit(code)
+
+
+def _spare(detach: bool) -> AbstractContextManager[Spare | None]:
+    """The follower's process, begun before anything slow is imported here; the background starts its own."""
+    if detach:
+        return nullcontext()
+    from sweep.tracking.process import Spare
+
+    return Spare(os.environ)
 
 
 @cli.command()
@@ -164,7 +250,7 @@ def pause(sweep: str | None, as_json: bool) -> None:
 @click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
 @_AS_JSON
 def set_limits(sweep: str, settings: Sequence[str], as_json: bool) -> None:
-    """Changes limits of a running SWEEP: trials=100, slots=2 (0: no limit)."""
+    """Changes limits of a running SWEEP: trials=100, slots=2 (0: no limit), priority=5."""
     from sweep.cli import control
     from sweep.config.reading import assignments
 
@@ -254,6 +340,8 @@ def best(sweep: str | None, as_json: bool) -> None:
 @cli.command()
 @_SWEEP
 @click.option("--older-than", metavar="AGE", help="All that ended so long ago: 30d, 12h.")
+@click.option("--keep-size", metavar="SIZE", help="The oldest, until all sweeps together take no more: 100GB.")
+@click.option("--archive", is_flag=True, help="Loses nothing: packs the whole sweep into sweeps/archived.")
 @click.option(
     "--keep-best/--no-keep-best", default=None, help="The best trial's best checkpoint stays; by default it does."
 )
@@ -261,7 +349,14 @@ def best(sweep: str | None, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Says what would go; changes nothing.")
 @_AS_JSON
 def clean(
-    sweep: str | None, older_than: str | None, keep_best: bool | None, purge: bool, dry_run: bool, as_json: bool
+    sweep: str | None,
+    older_than: str | None,
+    keep_size: str | None,
+    archive: bool,
+    keep_best: bool | None,
+    purge: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Frees what ended sweeps hold on the disk: checkpoints and the output of trials.
 
@@ -272,8 +367,31 @@ def clean(
 
     if purge and keep_best:
         raise click.UsageError("--purge leaves nothing: take --keep-best out, or --purge")
-    keep = keep_best is not False
-    free(sweep, older_than, keep_best=keep, purge=purge, dry_run=dry_run, as_json=as_json)
+    if archive and (purge or keep_best is not None):
+        raise click.UsageError("--archive keeps all of it: take --purge and --keep-best out, or --archive")
+    free(
+        sweep,
+        older_than,
+        keep_best=keep_best is not False,
+        purge=purge,
+        dry_run=dry_run,
+        as_json=as_json,
+        put_away=archive,
+        keep_size=keep_size,
+    )
+
+
+@cli.command()
+@_SWEEP
+@_AS_JSON
+def sync(sweep: str | None, as_json: bool) -> None:
+    """Brings MLflow up to date: after an outage that was longer than a day, or killed what sends.
+
+    Waits until MLflow has all of it. Starts no trial.
+    """
+    from sweep.cli import sync
+
+    sync.sync(sweep, as_json=as_json)
 
 
 @cli.command()
@@ -284,6 +402,20 @@ def ui(sweep: str | None, port: int) -> None:
     from sweep.cli.show import open_ui
 
     open_ui(sweep, port)
+
+
+@cli.command()
+@click.option("--port", default=9500, show_default=True, help="0: any that is free.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--once", is_flag=True, help="Prints what a scrape would get, and ends.")
+def metrics(port: int, host: str, once: bool) -> None:
+    """Serves the sweeps of this folder to Prometheus, until Ctrl-C.
+
+    It reads their files and talks to no controller. Sweeps of which nothing was written for a week are left out.
+    """
+    from sweep.cli.metrics.command import metrics as serve
+
+    serve(host, port, once=once)
 
 
 def _sweep_and_trial(sweep: str | None, trial: int | None) -> tuple[str | None, int | None]:

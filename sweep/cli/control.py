@@ -12,12 +12,15 @@ from typing import Any
 import click
 
 from sweep import journal, orders, rundir
+from sweep.cli.document import sweep_document
 from sweep.cli.state import Followed
 from sweep.config.checks import params_problems
 from sweep.config.model import SweepConfig
+from sweep.config.scalars import HIGHEST_PRIORITY
 from sweep.core import events as e
 from sweep.core.model import Sweep, TrialState
 from sweep.errors import BusyError, NotFoundError, SweepError, UsageError
+from sweep.notify import tell
 from sweep.rundir import SweepDir
 
 ANSWER = 10.0  # seconds that a controller may take to answer
@@ -45,42 +48,57 @@ def pause(wanted: str | None, *, as_json: bool) -> None:
 
 
 def set_limits(wanted: str, settings: Mapping[str, Any], *, as_json: bool) -> None:
-    """`trials` and `slots` of a sweep; 0 slots means no limit."""
+    """`trials`, `slots` and `priority` of a sweep; 0 slots means no limit."""
     odd = [f"{key}={value}" for key, value in settings.items() if not _is_limit(key, value)]
     if odd or not settings:
         raise UsageError(
             f"{', '.join(odd) or 'nothing'} cannot be set",
-            hint="what can be: trials=100 and slots=2 (0: no limit)",
+            hint="what can be: trials=100, slots=2 (0: no limit), and priority=5 (-100 to 100)",
         )
     told = ", ".join(f"{key}={value}" for key, value in settings.items())
-    _change(wanted, e.LimitsSet(0.0, settings.get("trials"), settings.get("slots")), told, as_json)
+    _change(wanted, e.LimitsSet(0.0, **settings), told, as_json)
 
 
 def _is_limit(key: str, value: Any) -> bool:
-    least = {"trials": 1, "slots": 0}.get(key)
-    return least is not None and isinstance(value, int) and not isinstance(value, bool) and value >= least
+    limits = {"trials": (1, None), "slots": (0, None), "priority": (-HIGHEST_PRIORITY, HIGHEST_PRIORITY)}
+    least, most = limits.get(key, (None, None))
+    if least is None or not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return value >= least and (most is None or value <= most)
 
 
 def enqueue(wanted: str, params: Mapping[str, Any], *, as_json: bool) -> None:
     """A configuration of the user's own, next in line."""
     sweep, _ = _find(wanted)
+    _change(wanted, wish(sweep, params), "next in line", as_json)
+
+
+def wish(sweep: Sweep, params: Mapping[str, Any]) -> e.Enqueued:
+    """The order to try this configuration. Raises UsageError where the sweep's space cannot have it."""
     config = SweepConfig.model_validate(sweep.config)
     for problem in params_problems(config.space, params):
         raise UsageError(f"{'.'.join(map(str, problem.path))}: {problem.message}", hint=problem.hint)
     if not params:
         raise UsageError("no parameters", hint="such as: sweep enqueue SWEEP lr=0.01")
-    _change(wanted, e.Enqueued(0.0, dict(params)), "next in line", as_json)
+    return e.Enqueued(0.0, dict(params))
 
 
 def _change(wanted: str | None, event: e.Event, told: str, as_json: bool) -> None:
     sweep, directory = _find(wanted)
+    if not place(sweep, directory, event):
+        told = f"its controller is gone: `sweep resume {sweep.id}` brings it back, and then this is done"
+    _say(directory, as_json, told)
+
+
+def place(sweep: Sweep, directory: SweepDir, event: e.Event) -> bool:
+    """Has it carried out; False where it waits for the next controller. Raises UsageError after the end."""
     if sweep.state.ended:
         hint = f"`sweep resume {sweep.id} --trials N` extends it"
         raise UsageError(f"{sweep.id} has ended ({sweep.state.value})", hint=hint)
-    if not order(directory, event):
-        orders.give(directory, event)
-        told = f"its controller is gone: `sweep resume {sweep.id}` brings it back, and then this is done"
-    _say(directory, as_json, told)
+    if order(directory, event):
+        return True
+    orders.give(directory, event)
+    return False
 
 
 def order(directory: SweepDir, event: e.Event) -> bool:
@@ -107,6 +125,7 @@ def _drive(directory: SweepDir, event: e.Event, until: Callable[[Sweep], bool]) 
         taken.run()
     finally:
         taken.close()
+    tell(taken.sweep, directory, sweep_document, os.environ, lambda _: None)
 
 
 class _Until:
@@ -130,7 +149,7 @@ def _is_over(sweep: Sweep, trial: int | None) -> bool:
 
 def _find(wanted: str | None, *, running: bool = False) -> tuple[Sweep, SweepDir]:
     directory = rundir.find(Path.cwd(), wanted)
-    sweep = journal.replay(directory.journal)[0]
+    sweep = journal.replay(directory.journal)
     if running and sweep.state.ended:
         raise UsageError(f"{sweep.id} has ended already ({sweep.state.value})")
     return sweep, directory
@@ -142,7 +161,7 @@ def _say(directory: SweepDir, as_json: bool, told: str) -> None:
         return
     from sweep.cli.document import sweep_document
 
-    sweep = journal.replay(directory.journal)[0]
+    sweep = journal.replay(directory.journal)
     alive = rundir.locked(directory.controller_lock)
     click.echo(json.dumps(sweep_document(sweep, directory, controller_alive=alive)))
 

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from sweep.cli.pareto import front
 from sweep.config.command import EXPANSIONS, placeholders, render
+from sweep.config.rounds import SECRET
 from sweep.core.events import number_to_json
 from sweep.core.model import Attempt, Sweep, Trial
-from sweep.core.policy import best_checkpoint
+from sweep.core.pareto import front
+from sweep.core.policy import final_checkpoint
+from sweep.notify import due, told
 from sweep.rundir import SweepDir, read_json
+from sweep.tracking.lag import lag_of
 from sweep.tracking.uri import redacted
 
 INTERRUPTED = "INTERRUPTED"
@@ -35,15 +40,18 @@ def sweep_document(sweep: Sweep, directory: SweepDir, *, controller_alive: bool)
         "name": sweep.config.get("name") or sweep.id.rpartition("-")[0],
         "state": state_word(sweep, controller_alive=controller_alive),
         "why": sweep.why,
+        "hold": sweep.hold,
         "directory": str(directory.path),
         "storage": redacted(sweep.config.get("storage") or str(directory.study)),
         "mlflow": {
             **{key: mlflow.get(key) for key in ("tracking_uri", "experiment", "run_id")},
-            "lag": _lag(mlflow),
+            "lag": _lag(directory),
         },
         "controller": {"pid": sweep.controller.get("pid"), "alive": controller_alive},
         "counts": {state.value: count for state, count in sweep.counts.items()},
         "best": best,
+        "started_by": sweep.started_by or None,
+        "hooks": _hooks(sweep, directory),
         "trials": trials,
     }
 
@@ -83,42 +91,65 @@ def state_word(sweep: Sweep, *, controller_alive: bool) -> str:
 
 
 def checkpoint_path(sweep: Sweep, trial: Trial, directory: SweepDir) -> str | None:
-    """The checkpoint that goes with the trial's value: the newest, or the best one where the best value counts.
-
-    None where there is none, or none any more (`sweep clean`).
-    """
-    if not trial.checkpoints:
-        return None
-    best = best_checkpoint(trial, sweep.rules.directions[0]) if sweep.rules.value == "best" else None
-    path = directory.path / (best or trial.checkpoints[-1]).directory
-    return str(path) if path.is_dir() else None
+    """The checkpoint that goes with the trial's value; None where there is none (any more: `sweep clean`)."""
+    chosen = final_checkpoint(trial, sweep.rules)
+    path = directory.path / chosen.directory if chosen else None
+    return str(path) if path and path.is_dir() else None
 
 
 def command_line(sweep: Sweep, trial: Trial, directory: SweepDir) -> str:
     """What to type, in the folder that `sweep run` was called in, to train this configuration once more.
 
-    A script that finds its parameters by itself gets them by the same file as in the trial. `{attempt_dir}` is a
-    folder of its own, so that a second run does not write over the first.
+    As the file was when the trial ran: in its `cwd`, with its `env`; what may be a secret of that is taken from
+    the shell. A script that finds its parameters by itself gets them by the same file as in the trial.
+    `{attempt_dir}` is a folder of its own, so that a second run does not write over the first.
     """
-    template = sweep.config.get("command")
-    if not template:
-        params = json.dumps(trial.params, ensure_ascii=False)
-        objective = str(sweep.config.get("objective"))
-        return shlex.join(["python", "-m", "sweep.launch.objective", objective, "--params", params])
+    config = sweep.config_at(trial.attempts[-1].launched) if trial.attempts else sweep.config
     attempt = len(trial.attempts) or 1
-    file = str(directory.attempt(trial.number, attempt).params)
-    extra = {
-        "trial": trial.number,
-        "attempt": attempt,
-        "sweep": sweep.id,
-        "attempt_dir": f"{sweep.id}-trial-{trial.number}",
-        "params_file": file,
-    }
-    named = placeholders(template)
-    whole = named & {*EXPANSIONS, "params_file"} or named >= trial.params.keys()
-    return shlex.join(
-        [*([] if whole else ["env", f"SWEEP_PARAMS={file}"]), *render(template, trial.params, extra)]
-    )
+    paths = directory.attempt(trial.number, attempt)
+    env = {name: value for name, value in (config.get("env") or {}).items() if not name.startswith("SWEEP_")}
+    template = config.get("command")
+    named: set[str] = set()
+    fresh = f"{sweep.id}-trial-{trial.number}"
+    if template:
+        file = str(paths.params)
+        extra = {
+            "trial": trial.number,
+            "attempt": attempt,
+            "sweep": sweep.id,
+            "attempt_dir": fresh,
+            "params_file": file,
+        }
+        named = placeholders(template)
+        if not named & {*EXPANSIONS, "params_file"} and not named >= trial.params.keys():
+            env["SWEEP_PARAMS"] = file
+        words = render(template, trial.params, extra)
+    else:
+        if not sweep.rules.single:
+            env["SWEEP_METRICS"] = "\n".join(sweep.rules.metrics)
+        params = json.dumps(trial.params, ensure_ascii=False)
+        words = ["python", "-m", "sweep.launch.objective", str(config.get("objective")), "--params", params]
+    words[0] = _program(words[0], read_json(paths.attempt) or {})
+    line = " ".join([*(["env"] if env else []), *map(_assignment, env, env.values()), shlex.join(words)])
+    if "attempt_dir" in named:
+        line = f"mkdir -p {shlex.quote(fresh)} && {line}"
+    cwd = config.get("cwd") or "."
+    return line if cwd == "." else f"(cd {shlex.quote(cwd)} && {line})"
+
+
+def _program(word: str, attempt: Mapping[str, Any]) -> str:
+    """A bare `python` where this shell would take the same one as the trial; else the trial's, by its path."""
+    used = (attempt.get("argv") or [word])[0]
+    found = shutil.which(word)
+    if word not in ("python", "python3") or (found and Path(found).parent == Path(used).parent):
+        return word
+    return str(used)
+
+
+def _assignment(name: str, value: str) -> str:
+    if SECRET.search(name) and name.isidentifier():
+        return f'{name}="${{{name}:?is set in space.yaml, under env}}"'
+    return shlex.quote(f"{name}={value}")
 
 
 def _attempt(trial: Trial, attempt: Attempt, directory: SweepDir) -> dict[str, Any]:
@@ -133,24 +164,35 @@ def _attempt(trial: Trial, attempt: Attempt, directory: SweepDir) -> dict[str, A
         "started": attempt.started,
         "ended": attempt.ended,
         "directory": str(place.path),
+        "evidence": str(directory.path / attempt.evidence) if attempt.evidence else None,
     }
 
 
-def _lag(mlflow: Mapping[str, Any]) -> dict[str, Any] | None:
-    """events: not in MLflow yet. seconds: since when it takes none, and error why; 0 and null while it does.
+def _lag(directory: SweepDir) -> dict[str, Any] | None:
+    """events, files: not in MLflow yet. seconds: since when it takes none, error: why; 0 and null while it does.
 
-    errors: what MLflow refused for good, of whichever runs. Null where MLflow is off, or not begun.
+    errors: what MLflow refused for good, of any run. followed: whether a process is at it. complete: whether
+    that is all. Null where MLflow is off, or not begun.
     """
-    lag = mlflow.get("lag")
-    if not lag:
+    lag = lag_of(directory)
+    if lag is None:
         return None
-    seconds = max(0.0, time.time() - lag["since"]) if lag.get("since") else 0.0
     return {
-        "events": lag.get("events", 0),
-        "seconds": seconds,
-        "error": lag.get("error"),
-        "errors": lag.get("errors", []),
+        "events": lag.events,
+        "files": lag.files,
+        "seconds": max(0.0, time.time() - lag.since) if lag.since else 0.0,
+        "error": lag.error,
+        "errors": list(lag.refused),
+        "followed": lag.followed,
+        "complete": not lag.behind,
     }
+
+
+def _hooks(sweep: Sweep, directory: SweepDir) -> list[dict[str, Any]]:
+    """What `on_fail` and `on_finish` ask for since the sweep has ended; at is null where it was not done yet."""
+    nothing = {"at": None, "said": "", "failed": False}
+    done = told(sweep, directory)
+    return [{"hook": key, **done.get(key, nothing)} for key in due(sweep)]
 
 
 def _run_id(trial: Trial, mlflow: Mapping[str, Any]) -> str | None:

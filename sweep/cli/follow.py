@@ -6,9 +6,10 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from sweep.cli.plain import PlainLines
 from sweep.cli.state import Followed
 from sweep.cli.summary import print_summary
 from sweep.errors import NotFoundError
+from sweep.launch.bounded import gap, read_on
 from sweep.ports import View
 from sweep.rundir import SweepDir
 
@@ -82,20 +84,57 @@ def _runs(followed: Followed, trial: int, attempt: int) -> bool:
 
 def _show(path: Path, lines: int | None, follow: bool, grows: Callable[[], bool]) -> None:
     out = sys.stdout.buffer
+    log = _Log(path)
     try:
-        with path.open("rb") as file:
-            if lines is not None:
-                for line in deque(file, maxlen=lines):
-                    out.write(line)
-            while True:
-                last = not (follow and grows())
-                while chunk := file.read(CHUNK):
-                    out.write(chunk)
-                out.flush()
-                if last:
-                    return
-                time.sleep(POLL)
+        if lines is not None:
+            out.writelines(_last_lines(log.news(), lines))
+        while True:
+            last = not (follow and grows())
+            out.writelines(log.news())
+            out.flush()
+            if last:
+                return
+            time.sleep(POLL)
     except FileNotFoundError:
         raise NotFoundError(f"there is no {path}") from None
     except KeyboardInterrupt:
         os._exit(130)
+
+
+class _Log:
+    """Reads a file that grows, and may lose its middle or be begun anew; what is left out is a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._offset = 0
+
+    def news(self) -> Iterator[bytes]:
+        """Raises FileNotFoundError where it never was there."""
+        if self._file is None:
+            self._file = self._path.open("rb", buffering=0)
+        handle = self._file.fileno()
+        if os.fstat(handle).st_size < self._offset:
+            self._offset = 0
+        while True:
+            left_out, data = read_on(handle, self._offset, CHUNK)
+            if not data:
+                return
+            if left_out:
+                yield gap(left_out)
+            yield data
+            self._offset += left_out + len(data)
+
+
+def _last_lines(chunks: Iterable[bytes], count: int) -> list[bytes]:
+    lines: deque[bytes] = deque(maxlen=count)
+    unfinished = bytearray()
+    for chunk in chunks:
+        *whole, rest = chunk.split(b"\n")
+        for part in whole:
+            lines.append(bytes(unfinished) + part + b"\n")
+            unfinished.clear()
+        unfinished += rest
+    if unfinished:
+        lines.append(bytes(unfinished))
+    return list(lines)

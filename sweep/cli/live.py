@@ -9,6 +9,7 @@ Rules
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from rich.text import Text
 from sweep.cli import words
 from sweep.cli.snapshot import Camera, Observer, Snapshot
 from sweep.cli.tables import COLOURS, GAP, LABEL, STRONG, best_lines, ended_lines, line, slot_lines, slot_panes
-from sweep.core.events import Event
+from sweep.core.events import Event, Noted
 from sweep.core.model import Sweep, SweepState, TrialState
 from sweep.rundir import ROOT, SweepDir
 
@@ -48,11 +49,12 @@ class LiveTable:
     def __init__(self, console: Console, project: Path, *, detach: bool = False, attached: bool = False) -> None:
         self._console = console
         self._project = project
-        self._keys = {"detach": detach, "attached": attached}
+        self._detach, self._attached = detach, attached
         self._camera: Camera | None = None
         self._observer: Observer | None = None
         self._picture: Snapshot | None = None
         self._width = 0
+        self._remarks: deque[str] = deque(maxlen=3)
         self._live = Live(
             console=console,
             get_renderable=self._draw,
@@ -62,13 +64,15 @@ class LiveTable:
         )
 
     def saw(self, event: Event, sweep: Sweep) -> None:
-        """Nothing: the next picture has it."""
+        """The next picture has it, but for a remark that leaves no trace in the state."""
+        if isinstance(event, Noted):
+            self._remarks.append(event.text if event.trial is None else f"trial {event.trial}: {event.text}")
 
     def picture(self, sweep: Sweep, now: float, notices: Sequence[str]) -> None:
         """In the thread that steps the sweep; drawn when it is next time to draw."""
         if self._camera is None:
             self._camera = Camera(sweep)
-        self._picture = self._camera.snapshot(now, notices)
+        self._picture = self._camera.snapshot(now, (*self._remarks, *notices))
 
     def _draw(self) -> RenderableType:
         if self._picture is None:
@@ -80,7 +84,7 @@ class LiveTable:
         if self._width not in (0, width):  # lines that were wrapped anew cannot be overwritten where they stood
             self._console.control(Control.clear(), Control.home())
         self._width = width
-        return render(picture, width, height - 1, **self._keys)
+        return render(picture, width, height - 1, detach=self._detach, attached=self._attached)
 
     def __enter__(self) -> LiveTable:
         self._live.start()
@@ -98,13 +102,19 @@ def can_draw(console: Console) -> bool:
 
 
 def render(
-    picture: Snapshot, width: int, height: int, *, detach: bool = False, attached: bool = False
+    picture: Snapshot,
+    width: int,
+    height: int,
+    *,
+    detach: bool = False,
+    attached: bool = False,
+    interrupt: str = "Ctrl-C",
 ) -> RenderableType:
-    """The picture in at most `height` lines of `width` cells."""
+    """The picture in at most `height` lines of `width` cells. interrupt: what it is called where this is shown."""
     inner = max(10, width - 2)
     airy = height >= 18
     top = [_head(picture, inner), *_progress(picture, inner)]
-    keys = _keys(picture.state, detach=detach, attached=attached)
+    keys = _keys(picture.state, interrupt, detach=detach, attached=attached)
     bottom = [*_notices(picture, inner, 3 if airy else 1), *([keys] if keys else [])]
     room = height - len(top) - len(bottom) - (4 if airy else 0)
 
@@ -211,15 +221,15 @@ def _notices(picture: Snapshot, cells: int, most: int) -> list[Text]:
     return [line(("! ", "yellow"), (words.clean(text), ""), cells=cells) for text in said[-most:]]
 
 
-def _keys(state: SweepState, *, detach: bool, attached: bool) -> Text | None:
+def _keys(state: SweepState, interrupt: str, *, detach: bool, attached: bool) -> Text | None:
     if attached:
-        offered = [("Ctrl-C", "leave; the sweep goes on")]
+        offered = [(interrupt, "leave; the sweep goes on")]
     elif state is SweepState.STOPPING or state.ended:
         return None
     elif state is SweepState.DRAINING:
-        offered = [("Ctrl-C", "stop the running trials")]
+        offered = [(interrupt, "stop the running trials")]
     else:
-        offered = [("Ctrl-C", "finish running trials"), ("twice", "stop them")]
+        offered = [(interrupt, "finish running trials"), ("twice", "stop them")]
     if detach and not attached:
         offered.append(("d", "detach"))
     return Text.assemble(

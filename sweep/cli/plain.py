@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, TextIO
 
 from sweep.cli import words
@@ -14,7 +15,8 @@ from sweep.core import events as e
 from sweep.core.model import Sweep, SweepState, Trial, TrialState
 
 HEARTBEAT = 60.0  # seconds of silence after which a line says that all is well
-_CANNOT_END = (e.Noted, e.RunLinked, e.Enqueued)  # so they only remark on a sweep that ended before
+# so they only remark on a sweep that ended before
+_CANNOT_END = (e.Noted, e.RunLinked, e.Enqueued, e.ConfigChanged)
 
 
 class PlainLines:
@@ -55,13 +57,18 @@ def _new(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def lines(event: e.Event, sweep: Sweep) -> list[str]:
+    """What `sayings` has, each with its time of day."""
+    return [_at(event.at, text) for text in sayings(event, sweep)]
+
+
+def sayings(event: e.Event, sweep: Sweep) -> list[str]:
     """What to say of an event that the sweep has just been stepped by; mostly nothing."""
     say = _SAY.get(type(event))
     said = say(event, sweep) if say is not None else ""
     texts = [said] if said else []
     if sweep.state.ended and not isinstance(event, _CANNOT_END):
         texts.append(_ended(sweep))
-    return [_at(event.at, text) for text in texts]
+    return texts
 
 
 def heartbeat(sweep: Sweep, now: float) -> str:
@@ -87,6 +94,11 @@ def _named(trial: Trial, sweep: Sweep) -> str:
     return "  ".join([f"trial {trial.number}", *(f"{words.clean(name)} {words.number(v)}" for name, v in values)])
 
 
+def _sampled(event: e.TrialSampled, sweep: Sweep) -> str:
+    trial = sweep.trials[event.number]
+    return f"{_named(trial, sweep)}  not run: {trial.why}" if trial.state is TrialState.COMPLETE else ""
+
+
 def _started(event: e.AttemptStarted, sweep: Sweep) -> str:
     trial = sweep.trials[event.trial]
     again = f" again (attempt {event.attempt})" if event.attempt > 1 else ""
@@ -103,8 +115,18 @@ def _attempt_over(event: e.AttemptEnded | e.LaunchFailed, sweep: Sweep) -> str:
     if trial.state is TrialState.COMPLETE:
         values = zip(sweep.rules.metrics, trial.values or (), strict=False)
         shown = "".join(f"  {words.clean(name)} {words.number(value)}" for name, value in values)
-        return f"trial {trial.number} complete{shown}{'  (best so far)' if sweep.best == trial.number else ''}"
+        best = "  (best so far)" if sweep.best == trial.number else ""
+        return f"trial {trial.number} complete{shown}{best}{_copied(trial, sweep)}"
     return _over(trial, sweep)
+
+
+def _copied(trial: Trial, sweep: Sweep) -> str:
+    """Which trials, sampled while this one ran, were copies of it and have ended with it."""
+    if sweep.rules.duplicates != "skip":
+        return ""
+    later = takewhile(lambda one: one.number > trial.number, reversed(sweep.trials.values()))
+    copies = [str(one.number) for one in later if one.state is TrialState.COMPLETE and one.params == trial.params]
+    return f"; trial {' and '.join(reversed(copies))} was the same, and is not run" if copies else ""
 
 
 def _over(trial: Trial, sweep: Sweep) -> str:
@@ -140,6 +162,8 @@ def _limits(event: e.LimitsSet, sweep: Sweep) -> str:
         limits.append(f"trials={event.trials}")
     if event.slots is not None:
         limits.append(f"slots={event.slots or 'all'}")
+    if event.priority is not None:
+        limits.append(f"priority={event.priority}")
     return f"new limits: {' '.join(limits)}"
 
 
@@ -155,7 +179,9 @@ def _ended(sweep: Sweep) -> str:
 
 
 _SAY: dict[type[e.Event], Callable[[Any, Sweep], str]] = {
+    e.ConfigChanged: lambda event, sweep: f"its file was changed: {words.clean('; '.join(event.told))}",
     e.ControllerStarted: _driven,
+    e.TrialSampled: _sampled,
     e.AttemptStarted: _started,
     e.AttemptEnded: _attempt_over,
     e.LaunchFailed: _attempt_over,
@@ -167,6 +193,8 @@ _SAY: dict[type[e.Event], Callable[[Any, Sweep], str]] = {
     e.TimeUp: lambda event, sweep: f"no new trials: {sweep.why}" if sweep.why else "",
     e.LimitsSet: _limits,
     e.Enqueued: lambda event, sweep: f"enqueued {words.parameters(event.params)}",
+    e.LaunchesHeld: lambda event, sweep: words.clean(event.why) or "room on the disk again: going on",
+    e.CheckpointDropped: lambda event, sweep: f"removed {event.directory}: {event.why}",
     e.Noted: lambda event, sweep: words.clean(
         event.text if event.trial is None else f"trial {event.trial}: {event.text}"
     ),

@@ -14,39 +14,69 @@ from typing import Any
 from rich.console import Console
 
 from sweep import journal, rundir, session
+from sweep.cli.changed import change, has_changed, interrupted, name_of
 from sweep.cli.control import failed_again, order
 from sweep.cli.detached import start
 from sweep.cli.document import sweep_document
 from sweep.cli.keys import Keys, has_keys
 from sweep.cli.live import LiveTable, can_draw
 from sweep.cli.plain import PlainLines
+from sweep.cli.rounds import begun
 from sweep.cli.summary import print_summary
 from sweep.config.load import load
-from sweep.config.preflight import preflight
+from sweep.config.preflight import preflight, shadows
 from sweep.config.reading import assignments
-from sweep.core.events import LimitsSet, ResumeAsked, to_json
+from sweep.core.events import ConfigChanged, Event, LimitsSet, ResumeAsked, to_json
+from sweep.core.machine import step
 from sweep.core.model import SweepState
 from sweep.errors import ConfigError, UsageError
 from sweep.job import job
+from sweep.notify import tell
 from sweep.ports import View
+from sweep.rundir import SweepDir
 from sweep.session import Session
+from sweep.tracking.lag import lag_of
+from sweep.tracking.process import Spare
 
 CATCH_UP = 60.0  # seconds that the end of a sweep waits for MLflow
 
 
-def run_file(space: Path, overrides: Mapping[str, Any], *, detach: bool, plain: bool, as_json: bool) -> int:
-    """Runs a file to its end, or in the background; returns the exit code. Raises SweepError."""
+def run_file(
+    space: Path,
+    overrides: Mapping[str, Any],
+    started_by: Mapping[str, Any],
+    spare: Spare | None,
+    *,
+    new: bool,
+    detach: bool,
+    plain: bool,
+    as_json: bool,
+) -> int:
+    """Runs a file to its end, or in the background; returns the exit code. Raises SweepError.
+
+    Its newest sweep is taken up again where that was interrupted, unless a new one is wanted, or due in a chain.
+    spare: a follower that was started ahead, unless it is for the background.
+    """
     project = Path.cwd()
+    screen = _Screen(plain=plain, as_json=as_json)
+    if not new and not started_by and (found := interrupted(space, project)):
+        told, directory = found
+        sweep = told.sweep
+        changed = change(sweep, directory, space, overrides)
+        screen.say(f"{sweep.id} was interrupted and goes on (`sweep run --new {space}` begins another)")
+        return _go_on(told, directory, screen, changed, spare, detach=detach)
     config, warnings = load(space, overrides)
     if problems := preflight(config, project):
         raise ConfigError("\n".join(problems), where=str(space))
-    session.check(config, str(space))
-    screen = _Screen(plain=plain, as_json=as_json)
-    for warning in warnings:
-        screen.say(f"warning: {warning}")
+    what = begun(config, space, project, started_by)
+    session.check(what.config, str(space))
+    for line in (*(f"warning: {warning}" for warning in (*warnings, *shadows(config, project))), *what.notes):
+        screen.say(line)
     if detach:
-        return _detach({"space": str(space), "overrides": dict(overrides)}, as_json)
-    return screen.drive(session.begin(config, space.read_bytes(), project, os.environ, screen.view))
+        task = {"space": str(space), "overrides": dict(overrides), "started_by": dict(started_by)}
+        return _detach(task, as_json)
+    origin = (name_of(space, project), overrides, started_by, spare)
+    return screen.drive(session.begin(what.config, what.text, project, os.environ, screen.view, *origin))
 
 
 def submit_job(name: str | None, devices: str, command: Sequence[str], *, as_json: bool) -> int:
@@ -60,21 +90,60 @@ def submit_job(name: str | None, devices: str, command: Sequence[str], *, as_jso
 def _job_devices(devices: str) -> dict[str, Any]:
     if not devices.isdecimal():
         return {"devices": assignments([f"devices={devices}"])["devices"]}
-    if devices != "1":
-        raise UsageError(f"--devices {devices}: more than one device a job is not in this version yet")
-    return {}
+    if int(devices) == 0:
+        raise UsageError("--devices 0: at least one", hint="GPU 0 is `--devices '[0]'`")
+    return {"devices_per_trial": int(devices)}
 
 
 def resume_sweep(
-    wanted: str | None, *, trials: int | None, failed: bool, detach: bool, plain: bool, as_json: bool
+    wanted: str | None,
+    spare: Spare | None,
+    *,
+    trials: int | None,
+    failed: bool,
+    frozen: bool,
+    detach: bool,
+    plain: bool,
+    as_json: bool,
 ) -> int:
     """Takes a sweep over and runs it to its end; returns the exit code. Raises SweepError.
 
-    One that is driven by somebody is told to go on, if it was paused or is to have new limits.
+    One that is driven by somebody is told to go on, if it was paused or is to have new limits. frozen: with its
+    file as it was, whatever has become of it.
     """
     directory = rundir.find(Path.cwd(), wanted)
-    sweep = journal.replay(directory.journal)[0]
-    events = failed_again(sweep) if failed else []
+    told = journal.Replay(directory.journal)
+    sweep = told.sweep
+    screen = _Screen(plain=plain, as_json=as_json)
+    changed = None
+    if not frozen and (space := has_changed(sweep, directory)):
+        if rundir.locked(directory.controller_lock):
+            screen.say(f"{space} was changed, which {sweep.id} does not take over while it runs; see `sweep set`")
+        else:
+            changed = change(sweep, directory, space, {})
+    return _go_on(told, directory, screen, changed, spare, trials=trials, failed=failed, detach=detach)
+
+
+def _go_on(
+    told: journal.Replay,
+    directory: SweepDir,
+    screen: _Screen,
+    changed: ConfigChanged | None,
+    spare: Spare | None,
+    *,
+    trials: int | None = None,
+    failed: bool = False,
+    detach: bool,
+) -> int:
+    sweep = told.sweep
+    events: list[Event] = []
+    if changed is not None:
+        events.append(changed)
+        step(sweep, changed)  # its limits are looked at below; what is resumed must not have it yet
+        for line in changed.told:
+            screen.say(line)
+    if failed:
+        events += failed_again(sweep)
     if trials is not None:
         events.append(LimitsSet(0.0, trials=trials))
     has_more = events or sweep.in_line() or sweep.room()
@@ -87,9 +156,10 @@ def resume_sweep(
         return 0
     if detach:
         task = {"directory": str(directory.path), "events": [to_json(event) for event in events]}
-        return _detach(task, as_json)
-    screen = _Screen(plain=plain, as_json=as_json)
-    return screen.drive(session.resume(directory, os.environ, screen.view, events))
+        return _detach(task, screen.as_json)
+    return screen.drive(
+        session.resume(directory, os.environ, screen.view, events, None if changed else told, spare)
+    )
 
 
 def _detach(task: dict[str, Any], as_json: bool) -> int:
@@ -109,7 +179,7 @@ class _Screen:
     """Where a person or a program sees the sweep: the table on a terminal, else lines (on stderr for --json)."""
 
     def __init__(self, *, plain: bool, as_json: bool) -> None:
-        self._json = as_json
+        self.as_json = as_json
         self._console = _Console(stderr=as_json)
         self._table: LiveTable | None = None
         if not plain and not as_json and can_draw(self._console):
@@ -121,7 +191,7 @@ class _Screen:
             print(text, file=sys.stderr)
 
     def drive(self, session: Session) -> int:
-        if not self._json:
+        if not self.as_json:
             for line in (f"{session.sweep.id}  in {session.directory.path}", session.pool.said):
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         detached = False
@@ -137,11 +207,12 @@ class _Screen:
                 code = session.run()
         finally:
             session.close()
+        tell(session.sweep, session.directory, sweep_document, os.environ, self.say)
         if detached and not session.sweep.state.ended:
             return self._hand_over(session)
         if session.sweep.state.ended:
             self._wait_for_mlflow(session)
-        if self._json:
+        if self.as_json:
             with suppress(BrokenPipeError):
                 print(json.dumps(sweep_document(session.sweep, session.directory, controller_alive=False)))
         elif session.sweep.state.ended:
@@ -157,7 +228,7 @@ class _Screen:
         return 0
 
     def _wait_for_mlflow(self, session: Session) -> None:
-        """Gives the follower time to catch up; whoever is impatient leaves it to itself."""
+        """Gives the follower time to catch up, unless the store is in trouble or the user impatient."""
         follower = session.follower
         if follower is None or follower.wait(0.5):
             return
@@ -166,9 +237,9 @@ class _Screen:
         quiet = self._console.status(said) if self._table else nullcontext()
         try:
             with quiet:
-                while time.monotonic() < until:
-                    if follower.wait(0.2):
+                while time.monotonic() < until and not follower.wait(0.2):
+                    lag = lag_of(session.directory)
+                    if lag is not None and lag.outage:
                         return
         except KeyboardInterrupt:
             pass
-        self.say("MLflow has not caught up yet; that goes on behind, and nothing is lost")

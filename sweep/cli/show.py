@@ -14,14 +14,17 @@ from rich.text import Text
 from sweep import journal, projects, rundir
 from sweep.cli import words
 from sweep.cli.document import best_document, state_word, sweep_document, trial_document
+from sweep.cli.sync import standing
 from sweep.core.model import Sweep
 from sweep.errors import JournalError
 from sweep.rundir import SweepDir
+from sweep.tracking.lag import lag_of
 
 
 def show_status(wanted: str | None, *, as_json: bool) -> None:
     sweep, directory, alive = _load(wanted)
     document = sweep_document(sweep, directory, controller_alive=alive)
+    document["held_back"] = _held_back(sweep) if alive and not sweep.state.ended else []
     if as_json:
         print(json.dumps(document))
         return
@@ -30,7 +33,33 @@ def show_status(wanted: str | None, *, as_json: bool) -> None:
     console.print(f"[bold]{document['id']}[/]  {document['state']}  {counts}", highlight=False)
     if document["state"] == "INTERRUPTED":
         console.print(f"its controller is gone; `sweep resume {document['id']}` goes on with it", highlight=False)
+    if sweep.hold and alive:
+        console.print(sweep.hold, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for one in document["held_back"]:
+        said = words.clean(f"{one['slot']} is not used: {one['why']}")
+        console.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for line in standing(lag_of(directory), sweep.id, controlled=alive):
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for hook in document["hooks"]:
+        console.print(_hook_line(hook, sweep.id, directory), highlight=False, markup=False, soft_wrap=True)
     console.print(_trial_table(document["trials"], sweep.rules.metrics))
+
+
+def _held_back(sweep: Sweep) -> list[dict[str, Any]]:
+    """GPUs that are free and were found unfit when somebody last wanted them: quarantined, or in foreign hands."""
+    if sweep.config["devices"]["kind"] == "cpu":
+        return []
+    from sweep.slots.survey import held_back
+
+    return [{"slot": slot, "why": word.why, "since": word.since} for slot, word in held_back(os.environ)]
+
+
+def _hook_line(hook: dict[str, Any], sweep: str, directory: SweepDir) -> str:
+    if hook["at"] is not None:
+        return f"{hook['hook']}: {words.clean(hook['said'])}"
+    if rundir.locked(directory.hooks_lock):
+        return f"{hook['hook']}: about to be done"
+    return f"{hook['hook']}: not done, its controller was killed; `sweep resume {sweep}` does it"
 
 
 def show_best(wanted: str | None, *, as_json: bool) -> None:
@@ -60,7 +89,7 @@ def show_list(*, everywhere: bool, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     for directory in (one for folder in folders for one in _readable(folder)):
         try:
-            sweep, _, _ = journal.replay(directory.journal)
+            sweep = journal.replay(directory.journal)
         except JournalError:
             continue  # not a sweep, or one that `status` will explain
         best = sweep.trials[sweep.best] if sweep.best is not None else None
@@ -74,8 +103,10 @@ def show_list(*, everywhere: bool, as_json: bool) -> None:
                 "best": trial_document(sweep, best, directory) if best else None,
             }
         )
+    archived = [path.absolute() for folder in folders for path in rundir.archives(folder)]
     if as_json:
-        print(json.dumps({"sweeps": found}))
+        packed = [{"id": rundir.archived_id(one), "path": str(one)} for one in archived]
+        print(json.dumps({"sweeps": found, "archived": packed}))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("sweep", "state", "complete", "pruned", "failed", "best", *(["folder"] if everywhere else [])):
@@ -87,7 +118,10 @@ def show_list(*, everywhere: bool, as_json: bool) -> None:
         done = (str(counts[state]) for state in ("COMPLETE", "PRUNED", "FAIL"))
         place = [words.clean(str(Path(one["directory"]).parent.parent))] if everywhere else []
         table.add_row(one["id"], one["state"], *done, value, *map(Text, place))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for path in archived:
+        console.print(f"{rundir.archived_id(path)} is archived: {path}", style="dim", markup=False, soft_wrap=True)
 
 
 def _readable(project: Path) -> list[SweepDir]:
@@ -116,7 +150,7 @@ def open_ui(wanted: str | None, port: int) -> None:
 def _load(wanted: str | None) -> tuple[Sweep, SweepDir, bool]:
     directory = rundir.find(Path.cwd(), wanted)
     alive = rundir.locked(directory.controller_lock)
-    return journal.replay(directory.journal)[0], directory, alive
+    return journal.replay(directory.journal), directory, alive
 
 
 def _trial_table(trials: list[dict[str, Any]], metrics: tuple[str, ...]) -> Table:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cli.estimate import makespan
-from sweep.cli.pareto import front
 from sweep.core.events import number_from_json
 from sweep.core.model import Attempt, Outcome, Phase, Sweep, SweepState, Trial, TrialState, Verdict
+from sweep.core.pareto import front
 from sweep.rundir import SweepDir, read_json
 
 RECENT = 40  # ended trials that a picture holds
@@ -43,7 +43,7 @@ class Vitals:
 
 @dataclass(frozen=True)
 class Running:
-    """A live attempt. `doing` is "", "starting", "pruning" or "stopping"; latest and best are per objective."""
+    """A live attempt. `doing` is "", "starting", or what its verdict is; latest and best are per objective."""
 
     slot: str
     trial: int
@@ -118,6 +118,7 @@ class Camera:
         eta, timeout = self._estimate(live, now)
         driven = max(now, sweep.at) if not sweep.state.ended else sweep.at
         said = [f"sampler: {sweep.exhausted}"] if sweep.exhausted and sweep.exhausted != sweep.why else []
+        said += [sweep.hold] if sweep.hold else []
         return Snapshot(
             id=sweep.id,
             state=sweep.state,
@@ -181,7 +182,7 @@ class Camera:
         ages = [max(0.0, now - trial.attempts[-1].launched) for trial in live]
         representative = self._whole or max(ages, default=0.0) < max(self._durations, default=0.0)
         if self._durations and representative and (known or not going_on):
-            ahead = len(sweep.ready) + sweep.asking + sweep.unsampled() if going_on else 0
+            ahead = len(sweep.ready) + len(sweep.resting) + sweep.asking + sweep.unsampled() if going_on else 0
             eta = makespan(self._durations, ages, ahead, max(self._widths))
         if left is not None and (eta is None or left < eta):
             return left, True
@@ -216,8 +217,11 @@ def _running(trial: Trial, sweep: Sweep) -> Running:
 
 def _doing(attempt: Attempt) -> str:
     if attempt.verdict is not None:
-        return "pruning" if attempt.verdict is Verdict.PRUNE else "stopping"
+        return _DOING.get(attempt.verdict, "stopping")
     return "starting" if attempt.phase is Phase.LAUNCHING else ""
+
+
+_DOING = {Verdict.PRUNE: "pruning", Verdict.STALL: "stalled", Verdict.TIME: "time is up", Verdict.MOVE: "leaving"}
 
 
 def _parameter_order(sweep: Sweep) -> dict[str, int]:
@@ -260,7 +264,7 @@ class Observer:
         curve = self._curves.get(key)
         if curve is None:
             curve = self._curves[key] = _Curve(place.reports, next(iter(picture.metrics), ""))
-        measured = _latest_usage(place.usage, picture.at - STALE)
+        measured = latest_usage(place.usage, picture.at - STALE)
         return replace(measured, curve=curve.read())
 
 
@@ -297,7 +301,7 @@ def read_tail(path: Path, offset: int, most: int) -> tuple[bytes, int]:
         return b"", offset
 
 
-def _latest_usage(path: Path, oldest: float) -> Vitals:
+def latest_usage(path: Path, oldest: float) -> Vitals:
     """The last whole line of usage.jsonl, unless it is older than that."""
     data, _ = read_tail(path, 0, LAST)
     for line in reversed(data.split(b"\n")[:-1]):

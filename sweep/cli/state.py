@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sweep import journal
 from sweep.core.events import Event, SweepOpened
@@ -15,7 +15,8 @@ from sweep.tracking.tail import Tail
 class Followed:
     """`sweep` is the state so far; only what is new is read. Raises JournalError where nothing can be read."""
 
-    def __init__(self, directory: SweepDir) -> None:
+    def __init__(self, directory: SweepDir, saw: Callable[[Event], None] = lambda event: None) -> None:
+        """saw: is told every event up to now."""
         self._tail = Tail(directory.journal)
         sweep: Sweep | None = None
         while events := list(self._tail.read()):
@@ -24,7 +25,8 @@ class Followed:
                     sweep = open_sweep(event)
                 elif sweep is not None:
                     step(sweep, event)
-        self.sweep = sweep or journal.replay(directory.journal)[0]  # which says what is wrong
+                saw(event)
+        self.sweep = sweep or journal.replay(directory.journal)  # which says what is wrong
 
     def news(self) -> Iterator[Event]:
         """The events since the last call, each after the state has taken its step."""

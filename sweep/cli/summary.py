@@ -9,11 +9,13 @@ from rich.text import Text
 
 from sweep.cli import words
 from sweep.cli.document import checkpoint_path, command_line
-from sweep.cli.pareto import front
 from sweep.cli.snapshot import on_slots, read_tail
+from sweep.cli.sync import standing
 from sweep.cli.tables import COLOURS, LABEL, STRONG
 from sweep.core.model import Outcome, Sweep, SweepState, Trial, TrialState
+from sweep.core.pareto import front
 from sweep.rundir import SweepDir, read_json
+from sweep.tracking.lag import lag_of
 
 OUTPUT = 12  # lines of a failed trial's output
 TAIL = 16 * 1024  # bytes that surely hold them
@@ -34,7 +36,7 @@ def summary(sweep: Sweep, directory: SweepDir) -> RenderableType:
         _ending(sweep),
         _best(sweep, best[0], directory) if len(best) == 1 else _pareto(sweep, best),
         _failure(sweep, directory),
-        [*_counts(sweep), *_mlflow(directory), *_next(sweep)],
+        [*_counts(sweep), *_mlflow(sweep, directory), *_next(sweep)],
     ]
     lines: list[Text] = []
     for section in filter(None, sections):
@@ -149,17 +151,15 @@ def _counts(sweep: Sweep) -> list[Text]:
     return lines
 
 
-def _mlflow(directory: SweepDir) -> list[Text]:
+def _mlflow(sweep: Sweep, directory: SweepDir) -> list[Text]:
     found = read_json(directory.mlflow) or {}
-    if not found.get("run_id"):
-        return []
     place = f" shows it, in experiment {words.clean(str(found.get('experiment')))}"
-    lines = [_labelled("MLflow", ("sweep ui", ""), (place, LABEL))]
-    lag = found.get("lag") or {}
-    if lag.get("error"):
-        behind = words.plural(int(lag.get("events") or 0), "event")
-        lines.append(_labelled("", (f"{behind} not sent yet: {words.clean(str(lag['error']))}", "yellow")))
-    return lines
+    lines = [("sweep ui", place, "")] if found.get("run_id") else []
+    lines += [("", "", line) for line in standing(lag_of(directory), sweep.id, controlled=False)]
+    return [
+        _labelled("" if number else "MLflow", (command, ""), (remark, LABEL), (trouble, "yellow"))
+        for number, (command, remark, trouble) in enumerate(lines)
+    ]
 
 
 def _next(sweep: Sweep) -> list[Text]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweep.cli import words
 from sweep.cli.snapshot import Ended, Running, Snapshot
-from sweep.core.model import TrialState
+from sweep.core.model import JOINT, Outcome, TrialState
 
 LABEL = "dim"
 STRONG = "bold"
@@ -142,7 +142,7 @@ def _slot_columns(shown: Sequence[Running | str], picture: Snapshot) -> list[_Co
         cells = [("" if value is None else show(value), "") for value in known]
         return _Column(title, cells, rank=rank, least=4, optional=True)
 
-    names = [(words.cut_middle(words.clean(slot), 16), "") for slot in slots]
+    names = [(_slot_name(slot), "") for slot in slots]
     trials = [("idle", LABEL) if row is None else (str(row.trial), STRONG) for row in rows]
     return [
         _Column("slot", names, right=False),
@@ -159,6 +159,14 @@ def _slot_columns(shown: Sequence[Running | str], picture: Snapshot) -> list[_Co
         measured("gpu", "device_utilisation", words.percent, rank=6),
         measured("gpu mem", "device_memory", words.size, rank=7),
     ]
+
+
+def _slot_name(slot: str) -> str:
+    """All members of one that is made of several devices, as long as they can be told apart."""
+    members = words.clean(slot).split(JOINT)
+    if len(members) > 4:
+        return f"{words.cut_middle(members[0], 16)} + {len(members) - 1} more"
+    return JOINT.join(words.cut_middle(one, max(8, 16 // len(members))) for one in members)
 
 
 def _objective_columns(rows: Sequence[Running | None], picture: Snapshot) -> list[_Column]:
@@ -293,7 +301,7 @@ def ended_lines(picture: Snapshot, cells: int, lines: int) -> list[Text]:
 
 
 def _remarks(trials: Sequence[Ended]) -> list[Cell]:
-    """Why a trial failed, or its parameters, each below its like."""
+    """Why a trial failed or was taken to hang; of others their parameters, each below its like."""
     texts = [
         {
             words.clean(name): f"{words.clean(name)}={words.parameter(value)}"
@@ -303,15 +311,19 @@ def _remarks(trials: Sequence[Ended]) -> list[Cell]:
     ]
     widths: dict[str, int] = {}
     for trial, text in zip(trials, texts, strict=True):
-        if trial.state is not TrialState.FAIL:
+        if not _tells_why(trial):
             for name, item in text.items():
                 widths[name] = max(widths.get(name, 0), cell_len(item))
     return [
         (words.clean(trial.why), "")
-        if trial.state is TrialState.FAIL
+        if _tells_why(trial)
         else (
             "  ".join(set_cell_size(text.get(name, ""), width) for name, width in widths.items()).rstrip(),
             LABEL,
         )
         for trial, text in zip(trials, texts, strict=True)
     ]
+
+
+def _tells_why(trial: Ended) -> bool:
+    return trial.state is TrialState.FAIL or trial.outcome is Outcome.STALLED

@@ -11,7 +11,7 @@ from sweep import journal, rundir
 from sweep.cli import words
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
-from sweep.core.model import Outcome, Sweep, TrialState
+from sweep.core.model import Outcome, Sweep, Trial, TrialState
 from sweep.errors import NotFoundError
 from sweep.rundir import SweepDir
 
@@ -33,7 +33,7 @@ def history(directory: SweepDir, number: int) -> tuple[list[dict[str, Any]], Swe
     """The trial's events in words, each with its time, and the sweep as it is now."""
     sweep: Sweep | None = None
     told: list[dict[str, Any]] = []
-    reports = 0
+    reports, unrun = 0, ""
     for record in journal.records(directory.journal):
         event = record.event
         if sweep is None:
@@ -43,16 +43,18 @@ def history(directory: SweepDir, number: int) -> tuple[list[dict[str, Any]], Swe
         step(sweep, event)
         if isinstance(event, e.Reported) and event.trial == number:
             reports += 1
-        text = _tell(event, sweep, number, reports)
+        text = _tell(event, sweep, directory, number, reports)
         if text:
             told.append({"at": event.at, "text": text})
+        if not unrun and (unrun := _unrun(sweep, number)):
+            told.append({"at": event.at, "text": unrun})
     assert sweep is not None
     if number in sweep.trials and (waiting := _waits(sweep, number)):
         told.append({"at": sweep.at, "text": waiting})
     return told, sweep
 
 
-def _tell(event: e.Event, sweep: Sweep, number: int, reports: int) -> str:
+def _tell(event: e.Event, sweep: Sweep, directory: SweepDir, number: int, reports: int) -> str:
     match event:
         case e.TrialSampled() if event.number == number:
             by = "the user" if event.origin == "enqueued" else "the sampler"
@@ -65,12 +67,21 @@ def _tell(event: e.Event, sweep: Sweep, number: int, reports: int) -> str:
             value = sweep.trials[number].latest.get(sweep.rules.metrics[0])
             shown = "" if value is None else f" ({sweep.rules.metrics[0]} {words.number(value)})"
             return f"the pruner gave it up at step {event.step}{shown}"
+        case e.StallSeen() if event.trial == number:
+            kept = f"; what it did then: {directory.path / event.evidence}" if event.evidence else ""
+            return f"taken to hang{kept}"
+        case e.TimedOut() if event.trial == number:
+            return f"told to end: {event.why}"
+        case e.Evicted() if event.trial == number:
+            return f"told to leave its device: {words.clean(event.why)}"
         case e.StopAsked() if event.trial in (None, number) and number in sweep.live:
             return f"told to stop: {event.why}"
         case e.LaunchFailed() if event.trial == number:
             return f"attempt {event.attempt} could not be started: {event.cause}"
         case e.AttemptEnded() if event.trial == number:
             return _ended(sweep, number, event.attempt, reports)
+        case e.CheckpointDropped() if event.trial == number:
+            return f"its checkpoint {event.directory} was removed: {event.why}"
         case e.Noted() if event.trial == number:
             return event.text
     return ""
@@ -83,9 +94,21 @@ def _ended(sweep: Sweep, number: int, attempt: int, reports: int) -> str:
     why = f": {words.clean(one.why)}" if one.why else ""
     text = f"attempt {attempt} ended {outcome} after {words.plural(reports, 'report')}{why}"
     if trial.state is TrialState.WAITING:
-        return f"{text}; another follows"
+        return f"{text}; another follows{' on a device of its own' if one.crowded else ''}"
+    return f"{text}; {_result(trial)}"
+
+
+def _result(trial: Trial) -> str:
     values = ", ".join(words.number(value) for value in trial.values or ())
-    return f"{text}; the trial is {trial.state.value}" + (f" with {values}" if values else "")
+    return f"the trial is {trial.state.value}" + (f" with {values}" if values else "")
+
+
+def _unrun(sweep: Sweep, number: int) -> str:
+    """How it ended, if it did without an attempt."""
+    trial = sweep.trials.get(number)
+    if trial is None or trial.attempts or not trial.state.terminal:
+        return ""
+    return f"not run: {words.clean(trial.why)}; {_result(trial)}"
 
 
 def _waits(sweep: Sweep, number: int) -> str:
@@ -93,5 +116,9 @@ def _waits(sweep: Sweep, number: int) -> str:
         return ""
     if sweep.state.ended or sweep.state.value != "RUNNING":
         return f"it waits; the sweep is {sweep.state.value}"
+    if sweep.hold:
+        return f"it waits; {sweep.hold}"
+    if number in sweep.resting:
+        return f"it waits for its next attempt, due at {datetime.fromtimestamp(sweep.resting[number]):%H:%M:%S}"
     place = list(sweep.ready).index(number)
     return f"it waits for a free slot, with {words.plural(place, 'trial')} before it"

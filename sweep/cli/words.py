@@ -9,11 +9,14 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
 from sweep.core.model import Outcome, TrialState
+
+if TYPE_CHECKING:
+    from sweep.config.model import Parameter
 
 DIGITS = 4  # significant digits of a metric: enough to tell two trials apart, few enough to read
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
@@ -76,6 +79,16 @@ def parameter(value: Any) -> str:
 
 def parameters(params: dict[str, Any], gap: str = " ") -> str:
     return gap.join(f"{clean(name)}={parameter(value)}" for name, value in params.items())
+
+
+def possible(kind: Parameter) -> str:
+    """The values that a parameter of the space can have."""
+    if kind.type == "categorical":
+        return ", ".join(map(parameter, kind.choices))
+    if kind.type == "constant":
+        return parameter(kind.value)
+    scale = ", log" if kind.log else f", step {kind.step:g}" if kind.step else ""
+    return f"{kind.low:g} to {kind.high:g}{scale}"
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,10 @@ class Project:
         # JSON is YAML
         return self.write("space.yaml", json.dumps({k: v for k, v in whole.items() if v is not None}, indent=1))
 
-    def start(self, *words: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, env: dict[str, str] | None = None, through: Sequence[str] = (), **options: Any
+    ) -> subprocess.Popen[str]:
+        """through: words before the command, of a program that becomes it."""
         usual = {
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
@@ -101,7 +104,7 @@ class Project:
             "cwd": self.path,
         }
         process = subprocess.Popen(
-            [COMMAND, *words], env={**self.env, **(env or {})}, text=True, **{**usual, **options}
+            [*through, COMMAND, *words], env={**self.env, **(env or {})}, text=True, **{**usual, **options}
         )
         self.started.append(process)
         return process

@@ -242,7 +242,9 @@ def test_what_cannot_be_removed_is_named(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "name a sweep or an age"),
+        ((), "name a sweep, an age or a size"),
+        (("--keep-size", "much"), "a size such as 50MB"),
+        (("s-1", "--archive", "--purge"), "--archive keeps all of it"),
         (("s-1", "--older-than", "30d"), "not both"),
         (("--older-than", "30"), "no duration"),
         (("--older-than", "a week"), "such as 30d"),

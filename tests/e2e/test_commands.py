@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,12 @@ SAY = """
     }
     json.dump(facts, open(trial.directory + "/said.json", "w"))
     trial.report(0, acc=len(str(trial.params)))
+"""
+AGAIN = """
+    import json, os, sys, sweep
+    trial = sweep.current_trial()
+    json.dump({"argv": sys.argv[1:], "params": trial.params, "env": dict(os.environ), "cwd": os.getcwd(),
+               "out": os.path.isdir(sys.argv[-1]), "number": trial.number}, sys.stdout)
 """
 ODD = [
     "a b",
@@ -89,25 +93,31 @@ def test_the_process_gets_what_the_design_says(odd: Any, shared: Project) -> Non
 
 def test_best_prints_a_command_that_a_shell_runs_the_same(odd: Any, shared: Project) -> None:
     (best,) = shared.sweep("best", "--json").json["trials"]
-    shared.write("bin/python", "#!/bin/sh\nprintf '%s\\0' \"$@\"").chmod(0o755)
+    shared.write("work/train.py", AGAIN)
+    line = ["bash", "-c", best["command"]]
     done = subprocess.run(
-        ["bash", "-c", best["command"]],
-        cwd=shared.path,
-        env={**shared.env, "PATH": f"{shared.path}/bin:{shared.env['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
+        line, cwd=shared.path, env=shared.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
     )
-    text = best["params"]["text"]
-    assert text == max(ODD, key=len)
-    assert done.stdout.split("\0")[:6] == [
-        "train.py",
-        "{x}",
-        "--text",
-        text,
-        f"--pair=<{text}|{text}>",
-        str(best["number"]),
-    ]
+    says = json.loads(done.stdout)
+    (before,) = (one for trial, one in odd if trial["number"] == best["number"])
+    assert best["params"]["text"] == max(ODD, key=len)
+    assert says["argv"] == [*before["argv"][:-1], f"s-1-trial-{best['number']}"]
+    assert says["out"], "its folder is there, as in the trial"
+    assert (says["params"], says["cwd"], says["number"]) == (before["params"], before["cwd"], None)
+    for name in ("COLOUR", "OMP_NUM_THREADS"):
+        assert says["env"][name] == before["env"][name]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_secret_of_the_file_is_not_in_the_command_but_asked_for(project: Project, shell: str) -> None:
+    project.write("train.py", "import os, sweep\nsweep.current_trial().report(0, acc=len(os.environ['API_KEY']))")
+    project.run(command="python train.py", space={"x": [1, 2]}, env={"API_KEY": "hush"}, trials=1)
+    line = project.sweep("best", "--json").json["trials"][0]["command"]
+    assert "hush" not in line
+    options: Any = {"cwd": project.path, "capture_output": True, "text": True}
+    without = subprocess.run([shell, "-c", line], env=project.env, **options)
+    assert without.returncode and "API_KEY: is set in space.yaml" in without.stderr
+    assert subprocess.run([shell, "-c", line], env={**project.env, "API_KEY": "hush"}, **options).returncode == 0
 
 
 def test_inactive_parameters_are_left_out_with_their_options(project: Project) -> None:
@@ -215,9 +225,9 @@ def test_a_function_runs_in_a_process_of_its_own(called: Any, shared: Project) -
 def test_the_command_of_the_best_runs_by_hand(called: Any, shared: Project) -> None:
     (best,) = shared.sweep("best", "f", "--json").json["trials"]
     assert best["params"] == {"kind": "number", "x": 3.0}
-    words = [sys.executable, *shlex.split(best["command"])[1:]]
+    line = ["bash", "-c", best["command"]]
     env = {**shared.env, "SWEEP_TRIAL": "none"}
-    done = subprocess.run(words, cwd=shared.path, env=env, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(line, cwd=shared.path, env=env, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == 'env none None\n{"value": 9.0}\n'
 
 
@@ -230,5 +240,9 @@ def test_two_objectives_in_order(project: Project) -> None:
     for trial in document["trials"]:
         x = trial["params"]["x"]
         assert (trial["state"], trial["values"]) == ("COMPLETE", [x, -x])
-    best = project.sweep("best", "--json").json["trials"]
-    assert [one["params"]["x"] for one in best] == [max(trial["params"]["x"] for trial in document["trials"])]
+    (best,) = project.sweep("best", "--json").json["trials"]
+    x = max(trial["params"]["x"] for trial in document["trials"])
+    assert best["params"]["x"] == x
+    line = ["bash", "-c", best["command"]]
+    done = subprocess.run(line, cwd=project.path, env=project.env, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"acc": x, "cost": -x}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e_kit import opened
 
 from sweep import rundir
 from sweep.config.command import render
@@ -21,6 +22,7 @@ from sweep.config.load import load
 from sweep.config.model import SweepConfig
 from sweep.config.space import in_order, is_active
 from sweep.launch.output import OutputReader
+from sweep.slots.cpu import cores
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,3 +157,19 @@ def test_a_script_that_logs_to_mlflow_fills_the_run_it_is_given(project: Path) -
     assert [metric.step for metric in found] == list(range(1, 11)), output.read_text()
     assert found[-1].value > 0.9
     assert client.get_run(given).data.params["lr"] == str(params["lr"])
+
+
+@pytest.mark.skipif(cores() < 2 or shutil.which("nvidia-smi") is not None, reason="it wants two shares of the CPU")
+def test_a_trial_of_two_processes_learns_together_and_ends_together(tmp_path: Path) -> None:
+    with opened(tmp_path) as project:
+        (project.path / "examples").symlink_to(ROOT / "examples")
+        limits = ["trials=1", "mlflow=false", "space.epochs=1000000", "pruner={name: threshold, lower: 2.0}"]
+        words = [word for limit in limits for word in ("--set", limit)]
+        done = project.sweep("run", "examples/distributed/space.yaml", *words, "--json")
+        (trial,) = done.json["trials"]
+        output = project.output(0, name="distributed-1")
+        assert (trial["state"], trial["attempts"][0]["slot"]) == ("PRUNED", "cpu-0+cpu-1"), output
+        exit_ = json.loads(project.directory("distributed-1").attempt(0, 1).exit.read_text())
+        assert (exit_["code"], exit_["signalled"]) == (0, False), "nobody had to be told twice"
+        first = float(output.partition("val_acc ")[2].split()[0])
+        assert 0.3 < first < 1

@@ -78,7 +78,7 @@ def ended(shared: Project) -> dict[str, dict[str, Any]]:
     [
         ("exits", "CRASHED", "DataError: no such file: /data/train.txt (exit code 3)"),
         ("crashes", "CRASHED", "ZeroDivisionError: division of 1 by 0 (exit code 1)"),
-        ("segfaults", "CRASHED", "before the end (signal 11)"),
+        ("segfaults", "CRASHED", "Fatal Python error: Segmentation fault (signal 11, SIGSEGV)"),
         ("is not there", "CRASHED", "cannot start it: No such file or directory: no-such-program (exit code 127)"),
         ("says nothing", "CRASHED", "exited 0, but acc was never reported (reported: nothing at all)"),
         ("says something else", "CRASHED", "exited 0, but acc was never reported (reported: loss)"),
@@ -88,14 +88,27 @@ def ended(shared: Project) -> dict[str, dict[str, Any]]:
             "CRASHED",
             "ValueError: report(3): an earlier report was for step 5; steps never go back (exit code 1)",
         ),
-        ("runs out of memory", "OOM", "MemoryError (exit code 1)"),
-        ("runs out of cuda", "OOM", "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB (exit code 1)"),
     ],
 )
 def test_a_bad_end_fails_its_trial_and_says_why(ended: Any, mode: str, outcome: str, why: str) -> None:
     trial = ended[mode]
     assert (trial["state"], trial["outcome"], trial["why"], trial["values"]) == ("FAIL", outcome, why, None)
     assert len(trial["attempts"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("runs out of memory", "MemoryError (exit code 1); its peak: "),
+        (
+            "runs out of cuda",
+            "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB (exit code 1); its peak: ",
+        ),
+    ],
+)
+def test_want_of_memory_is_an_outcome_of_its_own_and_tells_the_peak(ended: Any, mode: str, why: str) -> None:
+    assert (ended[mode]["state"], ended[mode]["outcome"]) == ("FAIL", "OOM")
+    assert ended[mode]["why"].startswith(why) and ended[mode]["why"].endswith(" MB of memory")
 
 
 def test_infinity_is_a_value(ended: Any) -> None:

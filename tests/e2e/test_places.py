@@ -76,6 +76,38 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @needs_root
+def test_launches_stop_before_the_disk_is_full(small_disk: Project) -> None:
+    """While a tenth of it is left everybody can still write; what runs runs to its end, and then all goes on."""
+    project = small_disk
+    project.write(
+        "train.py",
+        """
+        import os, sweep, time
+        trial = sweep.current_trial()
+        if trial.number == 0:
+            with open("filler", "wb") as file:
+                file.write(bytes((75 << 20) - (os.statvfs(".").f_blocks - os.statvfs(".").f_bfree) * 4096))
+            while "LaunchesHeld" not in open("sweeps/s-1/journal.jsonl").read():
+                time.sleep(0.1)
+        trial.report(0, acc=trial.params["x"])
+        with trial.checkpoint(0) as folder:
+            open(folder + "/model", "wb").write(bytes(1 << 20))
+        """,
+    )
+    project.space(trials=3, devices="cpu:1")
+    process = project.start("run", "space.yaml", "--json")
+    (ended,) = project.wait_for(lambda: project.events("AttemptEnded"), "the first trial")
+    assert ended["code"] == 0 and project.directory().attempt(0, 1).exit.exists()
+    said = project.sweep("status").out
+    assert "are free on the disk of" in said and "8.39 MB stay in reserve" in " ".join(said.split())
+    assert len(project.events("AttemptStarted")) == 1
+    (project.path / "filler").unlink()
+    done = project.end(process)
+    assert done.code == 0 and done.json["counts"]["COMPLETE"] == 3
+    assert "no new trials: " in done.err and "going on" in done.err
+
+
+@needs_root
 def test_a_full_disk_loses_nothing(small_disk: Project, tmp_path: Path) -> None:
     """Reports, journal, study and ends wait for room; nothing new is started; then all goes on."""
     project = small_disk

@@ -93,7 +93,7 @@ def test_the_table_of_keys_is_whole_and_true() -> None:
     rows = re.findall(r"^\| (`.*?) \|", README.partition("### The file")[2], re.MULTILINE)
     told = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
     assert told - set(SweepConfig.model_fields) == set()
-    assert set(SweepConfig.model_fields) - told == {"name", "devices_per_trial"}
+    assert set(SweepConfig.model_fields) - told == {"name"}
 
 
 def test_every_command_of_the_tour_exists() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from e2e_kit import Project
+
+from sweep.rundir import locked
 
 # writes down when it began and ended, on which slot, and what it was shown of the devices
 TRAIN = """
@@ -56,6 +59,30 @@ def test_two_sweeps_never_hold_one_slot_at_once(project: Project, fake_nvml: Any
         assert len([turn for turn in found if turn[3] == sweep]) == 8
 
 
+def test_the_highest_priority_is_served_first_and_takes_nothing_away(project: Project) -> None:
+    """One slot, three sweeps in line; the last to come moves to the front, by `sweep set`."""
+    project.write("train.py", TRAIN)
+    holder = project.start("exec", "--devices", "cpu:1", "--", "sleep", "60")
+    project.wait_for(lambda: (project.locks / "cpu-0").exists() and locked(project.locks / "cpu-0"), "the holder")
+    waiting = []
+    for place, (name, priority) in enumerate((("first", 0), ("high", 5), ("last", -1)), start=1):
+        project.space(name=name, trials=2, devices="cpu:1", priority=priority)
+        waiting.append(project.start("run", "space.yaml", "--json"))
+        project.wait_for(lambda place=place: tickets(project) == place, f"{name} to wait")
+    assert project.sweep("set", "last", "priority=101").code == 2
+    assert project.sweep("set", "last", "priority=9").code == 0
+    project.wait_for(lambda: any(p.name.startswith("0991-") for p in project.locks.glob("waiting/*")), "its place")
+    assert holder.poll() is None
+    holder.terminate()
+    assert project.end(holder).code == 128 + signal.SIGTERM
+    assert [project.end(one).code for one in waiting] == [0, 0, 0]
+    assert [turn[3] for turn in turns(project)] == ["last-1"] * 2 + ["high-1"] * 2 + ["first-1"] * 2
+
+
+def tickets(project: Project) -> int:
+    return len(list((project.locks / "waiting").glob("[0-9]*")))
+
+
 def test_a_sweep_waits_while_another_has_every_slot(project: Project) -> None:
     (project.path / "hold").touch()
     project.write("hold.py", "import os, time\nwhile os.path.exists('hold'): time.sleep(0.02)\nprint('acc 1')")
@@ -97,3 +124,44 @@ def test_a_gpu_that_is_not_there_is_named(project: Project, fake_nvml: Any) -> N
     done = project.sweep("run", "space.yaml")
     assert done.code == 2 and "GPU 7 is not there" in done.err and "GPU-bbbbbbbb-0" in done.err
     assert not Path(project.path, "sweeps").exists()
+
+
+def test_a_gpu_whose_memory_does_not_come_back_is_quarantined_and_everybody_is_told(
+    project: Project, fake_nvml: Any
+) -> None:
+    fake_nvml.write(*GPUS)
+    project.env.update(fake_nvml.env)
+    lost = f"{GPUS[0]} used=50000"
+    project.write(
+        "leak.py",
+        "import os, time\ntime.sleep(0.5)\nwhile os.path.exists('hold'): time.sleep(0.02)\nprint('acc 1')",
+    )
+    (project.path / "hold").touch()
+    project.space(command="python leak.py", report={"pattern": "acc (?P<acc>.*)"}, trials=4, devices=[0])
+    sweep = project.start("run", "space.yaml", "--plain")
+    project.wait_for(lambda: project.events("AttemptStarted"), "the first trial")
+    fake_nvml.write(lost, GPUS[1])
+    (project.path / "hold").unlink()
+    project.wait_for(lambda: project.events("AttemptEnded"), "its end")
+    # what the time limit would show in ten seconds: the word in the lock file is of a while ago
+    lock = project.locks / "gpu-aaaaaaaa-0"
+
+    def aged() -> bool:
+        said = json.loads(lock.read_text() or "{}")
+        if "held_back" in said:
+            said["held_back"]["since"] -= 60
+            lock.write_text(json.dumps(said))
+        return "held_back" in said
+
+    project.wait_for(aged, "the word in the lock file")
+    told = project.wait_for(lambda: project.sweep("status", "--json").json["held_back"], "what status says")
+    why = "50000 MiB of its memory are in use and have not come back since trial 0 of s-1"
+    assert told[0]["slot"] == "gpu-aaaaaaaa-0" and told[0]["why"].startswith(why)
+    assert f"gpu-aaaaaaaa-0 is not used: {why}" in project.sweep("status").out
+    assert project.sweep("devices", "--json").json["devices"][0]["health"] == "quarantined"
+    assert len(project.events("SlotOffered")) == 1
+    fake_nvml.write(*GPUS)
+    done = project.end(sweep)
+    assert done.code == 0 and len(project.events("SlotOffered")) > 1
+    assert f"GPU-aaaaaaaa-0 is not used: {why}" in project.log() and "is not held back any more" in project.log()
+    assert f"is not used: {why}" in done.out, "and so says whoever watches"

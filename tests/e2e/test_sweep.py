@@ -103,7 +103,7 @@ def test_the_study_is_one_that_any_optuna_reads(document: dict[str, Any]) -> Non
 
 def test_the_journal_tells_the_same_story(document: dict[str, Any], shared: Project) -> None:
     directory = shared.directory()
-    replayed = sweep_document(journal.replay(directory.journal)[0], directory, controller_alive=False)
+    replayed = sweep_document(journal.replay(directory.journal), directory, controller_alive=False)
     assert json.loads(json.dumps(replayed)) == document
     events = shared.events()
     assert [one["seq"] for one in events] == list(range(len(events)))
@@ -112,13 +112,14 @@ def test_the_journal_tells_the_same_story(document: dict[str, Any], shared: Proj
 
 
 def test_status_list_and_best_say_so_too(document: dict[str, Any], shared: Project) -> None:
-    assert shared.sweep("status", "--json").json == document
-    assert shared.sweep("status", "s", "--json").json == document
+    looked_at = {**document, "held_back": []}  # what only somebody who looks on can say
+    assert shared.sweep("status", "--json").json == looked_at
+    assert shared.sweep("status", "s", "--json").json == looked_at
     short = {key: document[key] for key in ("id", "name", "state", "directory", "counts", "best")}
     assert shared.sweep("list", "--json").json == {"sweeps": [short]}
     (best,) = shared.sweep("best", "--json").json["trials"]
     assert {key: best[key] for key in TRIAL_KEYS} == document["best"]
-    assert best["command"] == f"python train.py {best['params']['x']}"
+    assert best["command"].split()[1:] == ["train.py", str(best["params"]["x"])]
     assert "s-1" in shared.sweep("status").out and "12 complete" in shared.sweep("status").out
 
 

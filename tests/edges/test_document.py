@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from live_story import START, Story
 
 from sweep.cli.document import best_document, sweep_document
-from sweep.cli.pareto import front
 from sweep.core import events as e
 from sweep.core.model import Trial, TrialState
+from sweep.core.pareto import front
 from sweep.rundir import SweepDir, write_json
 
 
@@ -89,19 +89,15 @@ def test_mlflow_as_the_follower_left_it(directory: SweepDir) -> None:
     assert before["mlflow"] == {"tracking_uri": None, "experiment": None, "run_id": None, "lag": None}
     assert before["trials"][1]["mlflow_run_id"] is None
     facts = {"tracking_uri": "sqlite:////x/mlflow.db", "experiment": "ocr-rec", "run_id": "parent"}
-    lag = {
-        "events": 3,
-        "runs": 1,
-        "since": time.time() - 60,
-        "error": "connection refused",
-        "errors": ["too long"],
-    }
-    write_json(directory.mlflow, {**facts, "lag": lag, "cursor": 17, "runs": {"1": "child"}})
+    lag = {"complete": False, "since": time.time() - 60, "error": "connection refused", "errors": ["too long"]}
+    directory.journal.write_text("sent\nnot\nnot\nnot\ntorn")
+    write_json(directory.mlflow, {**facts, "lag": lag, "cursor": 5, "owed": [[0, 1]], "runs": {"1": "child"}})
     after = document(story, directory)
     assert after["trials"][1]["mlflow_run_id"] == "child"
     assert after["mlflow"].items() >= facts.items()
     said = after["mlflow"]["lag"]
-    assert (said["events"], said["error"], said["errors"]) == (3, "connection refused", ["too long"])
+    assert (said["events"], said["files"], said["error"]) == (3, 1, "connection refused")
+    assert (said["errors"], said["followed"], said["complete"]) == (["too long"], False, False)
     assert 60 <= said["seconds"] < 120
 
 
@@ -190,7 +186,7 @@ def test_running_it_again_does_not_write_over_the_trial(directory: SweepDir) -> 
     story = Story(trials=1, slots=1, config={"command": ["train", "--out", "{attempt_dir}", "{args}"]})
     story.complete(0, 0.9)
     (best,) = best_document(story.sweep, directory)["trials"]
-    assert best["command"].startswith("train --out ocr-rec-3-trial-0 --lr=")
+    assert best["command"].startswith("mkdir -p ocr-rec-3-trial-0 && train --out ocr-rec-3-trial-0 --lr=")
 
 
 def test_the_command_of_a_python_function(directory: SweepDir) -> None:

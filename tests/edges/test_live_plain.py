@@ -66,13 +66,13 @@ def test_failures_and_what_follows_them() -> None:
     assert watched.new() == ["trial 0 out of memory: CUDA out of memory (exit code 1)"]
     story.offer("cpu-0")
     story.end(1, signal=11, again=False)
-    assert watched.new()[-1] == "trial 1 failed: signal 11"
+    assert watched.new()[-1] == "trial 1 failed: signal 11, SIGSEGV"
 
 
 def test_what_people_ask_for_is_echoed() -> None:
     watched = Watched(slots=2)
     story = watched.story
-    story.do(e.LimitsSet(story.now, trials=20, slots=0))
+    story.do(e.LimitsSet(story.now, trials=20, slots=0, priority=5))
     story.do(e.Enqueued(story.now, {"lr": 0.5}))
     story.do(e.PauseAsked(story.now))
     story.do(e.ResumeAsked(story.now))
@@ -81,7 +81,7 @@ def test_what_people_ask_for_is_echoed() -> None:
     story.do(e.StopAsked(story.now, None, False, "Ctrl-C twice: stopped"))
     story.do(e.Noted(story.now, "its output is \x1b[2Jodd", 1))
     assert watched.new() == [
-        "new limits: trials=20 slots=all",
+        "new limits: trials=20 slots=all priority=5",
         "enqueued lr=0.5",
         "paused: no new trials",
         "goes on",

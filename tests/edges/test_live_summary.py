@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 from sweep.cli.document import command_line
 from sweep.cli.summary import print_summary, pruning_saved
 from sweep.core import events as e
-from sweep.rundir import SweepDir, write_json
+from sweep.rundir import SweepDir, lock, write_json
 
 
 @pytest.fixture
@@ -107,11 +108,21 @@ def test_of_several_objectives_the_front_is_shown(directory: SweepDir) -> None:
 def test_mlflow_is_pointed_at_and_what_it_lacks_is_said(directory: SweepDir) -> None:
     story = finished()
     assert not any(line.startswith("MLflow") for line in printed(story, directory))
-    lag = {"events": 214, "seconds": 31.0, "error": "connection refused"}
-    write_json(directory.mlflow, {"run_id": "abc", "experiment": "digits", "lag": lag})
+    known = {"run_id": "abc", "experiment": "digits"}
+    write_json(directory.mlflow, {**known, "lag": {"complete": True, "error": None}})
+    assert "MLflow      sweep ui shows it, in experiment digits" in printed(story, directory)
+    directory.journal.write_text("\n" * 214)
+    lag = {"complete": False, "error": "connection refused", "errors": ["trial 3: too long"]}
+    write_json(directory.mlflow, {**known, "lag": lag, "owed": [[1, 1], [2, 1]]})
     lines = printed(story, directory)
-    assert "MLflow      sweep ui shows it, in experiment digits" in lines
-    assert "            214 events not sent yet: connection refused" in lines
+    assert (
+        "            214 events and 2 outputs not in MLflow yet, and nobody sends them: connection refused; "
+        "`sweep sync ocr-rec-3` does" in lines
+    )
+    assert "            MLflow refused something 1 time, last: trial 3: too long" in lines
+    holder = lock(directory.follower_lock, "a follower")
+    assert any("connection refused; nothing is lost, it is tried on" in line for line in printed(story, directory))
+    os.close(holder)
 
 
 def test_a_sweep_that_was_left_says_how_to_go_on(directory: SweepDir) -> None:
