@@ -40,7 +40,7 @@ def main() -> None:
 def measure(locks: Path) -> None:
     from sweep.config.model import Devices
     from sweep.slots import pool as module
-    from sweep.slots.pool import open_pool
+    from sweep.slots.opening import open_pool
     from sweep.slots.survey import Survey
 
     pool = open_pool(Devices(kind="gpu"), SHARES, {}, locks)

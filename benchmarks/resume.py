@@ -24,13 +24,13 @@ from optuna.storages import JournalStorage
 from benchmarks.sweeps import ROOT
 from sweep import rundir
 from sweep.config.load import load
+from sweep.config.rules import rules
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.journal import Writer, records
 from sweep.rundir import SweepDir
 from sweep.search.space import suggest
 from sweep.search.storage import OwnJournal
-from sweep.session import rules
 
 RUNS = 3
 REPORTS = 5

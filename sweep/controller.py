@@ -26,13 +26,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sweep import doorbell, orders
+from sweep.attempts import Attempts
 from sweep.core import events as e
 from sweep.core.machine import step
-from sweep.core.model import Sweep, Verdict
+from sweep.core.model import Sweep
 from sweep.disk import DiskWatch
 from sweep.errors import IllegalEvent, StorageError
 from sweep.guard import Guard
-from sweep.launch import local, stacks
 from sweep.launch.watch import Watch, end_orphans
 from sweep.ports import Clock, Devices, Journal, Launcher, Order, Reply, Search, Slot, Tracker, View
 from sweep.rundir import SweepDir
@@ -45,7 +45,6 @@ log = logging.getLogger("sweep.controller")
 LOOK = 1.0  # seconds between two looks at everything
 PICTURE = 0.25
 LULL = 0.04  # without a launch, before the sampler gets to work
-COLLECT = 30.0  # how long an ended trial's last metrics may be on their way out of MLflow
 NOTICES = 8
 
 _FOR_THE_SAMPLER = (e.Ask, e.Prefer, e.Tell)
@@ -86,16 +85,15 @@ class Controller:
         self._supply = Supply(devices, self.note)
         self._sharer = Sharer(sweep, directory, devices, self.note) if devices.auto else None
         self._tempo = Tempo(directory.tempo, clock.now)
-        self._watches: dict[tuple[int, int], Watch] = {}
-        self._collecting: dict[tuple[int, int], float] = {}
         self._effects: list[e.Effect] = []
         self._unhurried: list[e.Effect] = []  # for the sampler's thread, in order
         self._launched = 0.0  # when, last
-        self._undelivered: list[e.Deliver] = []
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
         self._leaving = False
         self._stuck = ""
         self._next_look = self._next_picture = 0.0
+        self._selector = selectors.DefaultSelector()
+        self.attempts = Attempts(sweep, directory, self._selector, tracker, self.feed, self.note, self._ended)
         self._handlers: dict[type[e.Effect], Callable[[Any], None]] = {
             e.Ask: lambda _: search.ask(),
             e.Prefer: search.prefer,
@@ -103,14 +101,13 @@ class Controller:
             e.Tell: search.tell,
             e.Launch: self._launch,
             e.Release: lambda order: self._supply.give_back(order.slot),
-            e.Deliver: self._deliver,
+            e.Deliver: self.attempts.deliver,
             e.Discard: self._discard,
             e.MakeRun: lambda order: tracker.make_run(order.trial) if tracker else None,
             e.Finish: lambda _: None,
         }
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._bell = _hang_doorbell(directory)
-        self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ, self._woken)
         if self._bell is not None:
             self._selector.register(self._bell, selectors.EVENT_READ, self._rung)
@@ -134,9 +131,6 @@ class Controller:
         """Shows this view what happens from now on."""
         self._view = view
 
-    def watched(self) -> list[Watch]:
-        return list(self._watches.values())
-
     # ---- the loop
 
     def run(self) -> None:
@@ -154,7 +148,7 @@ class Controller:
         self._show()  # once more, for what was noted in the last moment
 
     def _turn(self) -> None:
-        self._make_sure_of_the_folder()
+        self._disk.make_sure(self.sweep)
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + LOOK
@@ -170,15 +164,6 @@ class Controller:
         if now >= self._next_picture:
             self._next_picture = now + PICTURE
             self._show()
-
-    def _make_sure_of_the_folder(self) -> None:
-        """Raises StorageError where it was taken away: nothing that is said from then on could be kept."""
-        if self._disk.gone():
-            live = [self.sweep.trials[number].attempts[-1].pid for number in sorted(self.sweep.live)]
-            pids = " ".join(str(pid) for pid in live if pid is not None)
-            hint = f"its running trials train on, but nothing of them is kept; to end them: kill {pids}"
-            message = f"the folder of {self.sweep.id} was deleted or moved: {self._directory.path}"
-            raise StorageError(message, hint=hint if pids else None)
 
     def _show(self) -> None:
         if self._view is not None:
@@ -264,14 +249,9 @@ class Controller:
         if orders.RING in rung:
             self._take_orders()
         if len(rung) >= 4:
-            self._read_all()
-            return
-        for name in rung:
-            trial, _, attempt = name.partition(b"/")
-            if trial.isdigit() and attempt.isdigit():
-                watch = self._watches.get((int(trial), int(attempt)))
-                if watch is not None:
-                    self._read(watch)
+            self.attempts.read_all()
+        else:
+            self.attempts.read(rung)
 
     def _answered(self) -> None:
         for reply in self._launcher.replies():
@@ -294,38 +274,16 @@ class Controller:
                 self._clock.now(), reply.trial, reply.attempt, who.pid, who.start_time, who.boot_id
             )
             self.feed(event)
-            self.watch(reply.trial, reply.attempt, who.pidfd)
+            self.attempts.watch(reply.trial, reply.attempt, who.pidfd)
 
-    def watch(self, trial: int, attempt: int, pidfd: int | None, skip: int = 0) -> None:
-        """Follows a live attempt from here on; one that has ended already is read to its end at once."""
-        watch = Watch(trial, attempt, self._directory.attempt(trial, attempt), pidfd, skip)
-        self._watches[trial, attempt] = watch
-        if pidfd is None:
-            self._died(watch)
-        else:
-            self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._died(watch))
-
-    def _died(self, watch: Watch) -> None:
-        """The supervisor has ended, and with it the lease."""
-        if watch.pidfd is not None:
-            self._selector.unregister(watch.pidfd)
-            os.close(watch.pidfd)
-            watch.pidfd = None
-        if self._tracker is not None and self.sweep.rules.needs_run:
-            self._tracker.collect(watch.trial, watch.attempt)
-            self._collecting[watch.trial, watch.attempt] = time.monotonic() + COLLECT
-        else:
-            self._end(watch)
-
-    def _end(self, watch: Watch) -> None:
-        self._make_sure_of_the_folder()
-        self._read(watch)
+    def _ended(self, watch: Watch) -> e.AttemptEnded:
+        """How an attempt ended, with what that says of its device."""
+        self._disk.make_sure(self.sweep)
         ended = watch.end(self._clock.now(), self.sweep.config.get("failures", ()))
         ended = self._suspicion.end(self.sweep, ended, self.note)
         if ended.code is None and ended.signal is None and (left := end_orphans(watch.paths)):
             self.note(f"trial {watch.trial} lost its supervisor; {left} processes of it were ended")
-        self._watches.pop((watch.trial, watch.attempt)).close()
-        self.feed(self._sharer.ended(ended) if self._sharer else ended)
+        return self._sharer.ended(ended) if self._sharer else ended
 
     def _tracked(self) -> None:
         assert self._tracker is not None
@@ -334,7 +292,8 @@ class Controller:
                 trial, run_id = answer["run"]
                 self.feed(e.RunLinked(self._clock.now(), trial, run_id))
             elif "collected" in answer:
-                self._collected(tuple(answer["collected"]))
+                trial, attempt = answer["collected"]
+                self.attempts.collected((trial, attempt))
             elif "error" in answer:
                 self.note(f"MLflow: {answer['error']}; nothing is lost, it is sent later")
             elif "ok" in answer:
@@ -344,10 +303,6 @@ class Controller:
                 self._tracker.revive()
                 self._selector.register(self._tracker.fileno(), selectors.EVENT_READ, self._tracked)
                 self.note(f"MLflow: its follower ended ({answer['gone']}); another took over")
-
-    def _collected(self, key: tuple[Any, ...]) -> None:
-        if self._collecting.pop(key, None) is not None:
-            self._end(self._watches[key])
 
     def _take_orders(self) -> None:
         for path, order in orders.waiting(self._directory, self._clock.now()):
@@ -361,34 +316,19 @@ class Controller:
     # ---- once a second
 
     def _look(self) -> None:
-        self._read_all()
+        self.attempts.read_all()
         for event in self._disk.look(self.sweep):
             log.warning("%s: %s", type(event).__name__, getattr(event, "why", ""))
             self.feed(event)
         self._take_orders()
-        now = time.monotonic()
-        for key in [key for key, until in self._collecting.items() if now > until]:
-            self.note(f"trial {key[0]}: its last metrics could not be read back from MLflow in {COLLECT:g} s")
-            self._collected(key)
-        undelivered, self._undelivered = self._undelivered, []
-        for order in undelivered:
-            self._deliver(order)
+        self.attempts.look()
         self._supply.look()
-        for event in self._guard.look(self.sweep, self._clock.now()):
-            self.feed(event)
-        for event in self._suspicion.look(self.sweep, self._clock.now()):
-            self.feed(event)
+        for look in (self._guard.look, self._suspicion.look):
+            for event in look(self.sweep, self._clock.now()):
+                self.feed(event)
         deadline = self.sweep.deadline()
         if deadline is not None and self._clock.now() >= deadline:
             self.feed(e.TimeUp(self._clock.now()))
-
-    def _read_all(self) -> None:
-        for watch in self.watched():
-            self._read(watch)
-
-    def _read(self, watch: Watch) -> None:
-        for event in watch.read(self.note):
-            self.feed(event)
 
     # ---- effects
 
@@ -398,27 +338,9 @@ class Controller:
         try:
             self._launcher.launch(self._prepare(order, slot, leases))
         except OSError as error:
-            self._make_sure_of_the_folder()
+            self._disk.make_sure(self.sweep)
             cause = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
             self.post(e.LaunchFailed(self._clock.now(), order.trial, order.attempt, cause))
-
-    def _deliver(self, order: e.Deliver) -> None:
-        watch = self._watches.get((order.trial, order.attempt))
-        if watch is None:
-            return  # it has ended
-        hangs = order.verdict is Verdict.STALL
-        try:
-            local.deliver(
-                watch.paths,
-                watch.pidfd,
-                order.verdict.value,
-                order.grace,
-                order.kill_after,
-                abort=hangs and not stacks.known(watch.paths),
-            )
-        except OSError as error:
-            self.note(f"trial {order.trial}: its verdict cannot be written ({error.strerror}); trying again")
-            self._undelivered.append(order)
 
     def _discard(self, order: e.Discard) -> None:
         path = self._directory.path / order.directory
@@ -428,8 +350,7 @@ class Controller:
     def close(self) -> None:
         """Gives back what it holds; live attempts are not touched."""
         self._supply.close()
-        for watch in self._watches.values():
-            watch.close()
+        self.attempts.close()
         self._selector.close()
         os.close(self._wake)
         if self._bell is not None:

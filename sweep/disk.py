@@ -20,6 +20,7 @@ from sweep.config.disk import Disk
 from sweep.core import events as e
 from sweep.core.model import Sweep
 from sweep.core.room import to_drop
+from sweep.errors import StorageError
 from sweep.rundir import SweepDir
 
 LARGEST_LOG = 10_000_000  # bytes of controller.log and follower.log, of each as much again in `.1`
@@ -60,6 +61,15 @@ class DiskWatch:
         hold = self._scarce() or self._over
         if bool(hold) != bool(sweep.hold):
             yield e.LaunchesHeld(self._now(), hold)
+
+    def make_sure(self, sweep: Sweep) -> None:
+        """Raises StorageError where the folder was taken away: nothing said from then on could be kept."""
+        if self.gone():
+            live = [sweep.trials[number].attempts[-1].pid for number in sorted(sweep.live)]
+            pids = " ".join(str(pid) for pid in live if pid is not None)
+            hint = f"its running trials train on, but nothing of them is kept; to end them: kill {pids}"
+            message = f"the folder of {sweep.id} was deleted or moved: {self._directory.path}"
+            raise StorageError(message, hint=hint if pids else None)
 
     def gone(self) -> bool:
         """Whether somebody has taken the sweep's folder away. A disk that does not answer is not gone."""

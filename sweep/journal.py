@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sweep.core import events as e
+from sweep.core.codec import from_json, to_json
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Sweep
 from sweep.errors import IllegalEvent, JournalError, StorageError
@@ -67,7 +68,7 @@ class Writer:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
     def append(self, event: e.Event) -> None:
-        record = {"v": e.SCHEMA, "seq": self.seq, **e.to_json(event)}
+        record = {"v": e.SCHEMA, "seq": self.seq, **to_json(event)}
         line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         self._pending += line.encode(errors="surrogatepass") + b"\n"  # odd bytes of a trial's output or of a path
         self.seq += 1
@@ -161,7 +162,7 @@ def _parse(file: BinaryIO, path: Path, behind: Record | None) -> Iterator[Record
             if record["seq"] != expected:
                 raise _damaged(path, position, f"record {record['seq']} stands where {expected} should be")
             try:
-                event = e.from_json(record)
+                event = from_json(record)
             except ValueError as error:
                 raise JournalError(f"{path}, record {expected}: {error}", hint=_OTHER) from None
             yield Record(expected, event, position + len(line), line)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sweep import doorbell, rundir
 from sweep.core import events as e
+from sweep.core.codec import from_json, to_json
 from sweep.rundir import SweepDir
 
 RING = b"orders"
@@ -25,7 +26,7 @@ def give(directory: SweepDir, event: e.Event) -> Path:
     """Leaves the order for the controller and wakes it. Raises OSError."""
     directory.orders.mkdir(mode=0o700, exist_ok=True)
     path = directory.orders / f"{time.time_ns()}-{os.getpid()}.json"
-    rundir.write_json(path, e.to_json(event))
+    rundir.write_json(path, to_json(event))
     doorbell.ring(directory, RING)
     return path
 
@@ -39,7 +40,7 @@ def waiting(directory: SweepDir, now: float) -> Iterator[tuple[Path, e.Event | s
     for name in names:
         path = directory.orders / name
         try:
-            event = e.from_json({**json.loads(path.read_bytes()), "at": now})
+            event = from_json({**json.loads(path.read_bytes()), "at": now})
         except (OSError, ValueError) as error:
             yield path, f"not an order: {error}"
             continue

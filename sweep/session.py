@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 from sweep import __version__, journal, logs, projects, rundir, source
 from sweep.clock import WallClock
 from sweep.config.model import SweepConfig
+from sweep.config.rules import rules
 from sweep.controller import Controller
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
-from sweep.core.model import Phase, Rules, Sweep, SweepState
-from sweep.core.sharing import MOST
+from sweep.core.model import Phase, Sweep, SweepState
 from sweep.disk import DiskWatch
 from sweep.errors import ConfigError, UsageError
 from sweep.guard import Guard
@@ -38,7 +38,8 @@ from sweep.ports import Inbox, View
 from sweep.prepare import Preparer
 from sweep.rundir import SweepDir
 from sweep.slots.cpu import thread_limits
-from sweep.slots.pool import Pool, open_pool
+from sweep.slots.opening import open_pool
+from sweep.slots.pool import Pool
 from sweep.slots.usage import EVERY, FIRST, Gauge, Target
 from sweep.suspicion import Suspicion
 from sweep.tracking.process import Follower, Spare
@@ -132,7 +133,7 @@ class Session:
 
     def _targets(self) -> list[Target]:
         found = []
-        for watch in self.controller.watched():
+        for watch in self.controller.attempts.watched():
             attempt = self.sweep.trials[watch.trial].attempts[watch.attempt - 1]
             if attempt.pid is not None:
                 key = (watch.trial, watch.attempt)
@@ -290,7 +291,7 @@ def _adopt(session: Session) -> None:
             session.controller.started(settle(session.directory, number, attempt.number))
             continue
         identity = {"pid": attempt.pid, "start_time": attempt.start_time, "boot_id": attempt.boot_id}
-        session.controller.watch(number, attempt.number, open_pidfd(identity), skip=attempt.lines)
+        session.controller.attempts.watch(number, attempt.number, open_pidfd(identity), skip=attempt.lines)
 
 
 def check(config: SweepConfig, where: str | None = None) -> None:
@@ -306,41 +307,6 @@ def check(config: SweepConfig, where: str | None = None) -> None:
         raise ConfigError(error.problem, where=where, key=error.key, hint=error.hint) from None
 
 
-def rules(config: SweepConfig) -> Rules:
-    """The part of the file that the state machine needs."""
-    return Rules(
-        metrics=tuple(config.metric),
-        directions=tuple(config.direction),
-        trials=config.trials,
-        value=config.value,
-        slots=_most_slots(config),
-        timeout=config.timeout,
-        retries=_retries(config),
-        backoff=config.retry.backoff,
-        stall_action=config.stall.action,
-        on_nan=config.on_nan,
-        duplicates=config.duplicates,
-        attempt_timeout=config.attempt_timeout,
-        trial_timeout=config.trial_timeout,
-        slot_hours=config.budget.gpu_hours if config.budget else None,
-        priority=config.priority,
-        fail_fast=config.fail_fast,
-        fail_rate=config.fail_rate,
-        grace=config.grace,
-        keep=config.checkpoints.keep,
-        heeds=config.report.mode == "api",
-        needs_run=config.report.mode == "mlflow",
-    )
-
-
-def _retries(config: SweepConfig) -> dict[str, int]:
-    """Outcome -> further attempts; a stall that is to be tried again is, once at least."""
-    retries = {name.upper(): config.retry.times for name in config.retry.on} if config.retry.times else {}
-    if config.stall.action == "retry":
-        retries["STALLED"] = max(1, config.retry.times)
-    return retries
-
-
 def _log_to(directory: SweepDir, environ: Mapping[str, str], closing: ExitStack) -> None:
     """Everything that is logged or warned of in this process goes to the sweep's controller.log."""
     handler = logging.FileHandler(directory.controller_log)
@@ -352,15 +318,6 @@ def _log_to(directory: SweepDir, environ: Mapping[str, str], closing: ExitStack)
     logging.raiseExceptions = False  # a full disk: its traceback would lie over the table
     closing.callback(handler.close)
     closing.callback(root.removeHandler, handler)
-
-
-def _most_slots(config: SweepConfig) -> int | None:
-    """`slots`; for a count of GPUs at most theirs, also while an earlier controller's trials sit on others."""
-    if config.devices.kind in ("auto", "cpu") or config.devices.count is None:
-        return config.slots
-    shares = MOST if config.slots_per_device == "auto" else config.slots_per_device
-    most = config.devices.count * shares // config.devices_per_trial
-    return min(most, config.slots or most)
 
 
 def _warm_environment(pool: Pool, config: SweepConfig) -> dict[str, str]:

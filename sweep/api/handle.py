@@ -19,6 +19,7 @@ from sweep.cli.document import state_word
 from sweep.cli.rounds import top
 from sweep.core import events as e
 from sweep.core import model
+from sweep.core.codec import to_json
 from sweep.core.pareto import front
 from sweep.errors import NotFoundError, SweepError, UsageError
 from sweep.rundir import SweepDir
@@ -170,7 +171,7 @@ class Sweep:
                 raise SweepError(
                     f"the controller of {sweep.id} is gone", hint=f"bring it back: sweep resume {sweep.id}"
                 )
-            task = {"directory": str(self.directory), "events": [e.to_json(event)]}
+            task = {"directory": str(self.directory), "events": [to_json(event)]}
             start(task, self.directory.parent.parent)
         while not (self._state().state.ended or (trial is not None and self._trial(trial).state.terminal)):
             time.sleep(0.05)

@@ -13,6 +13,7 @@ from sweep.config.changes import new_wishes, takeover
 from sweep.config.load import load_document
 from sweep.config.model import SweepConfig
 from sweep.config.preflight import preflight
+from sweep.config.rules import rules
 from sweep.core.events import ConfigChanged, SweepOpened
 from sweep.core.model import Rules, Sweep, SweepState
 from sweep.errors import ConfigError, JournalError
@@ -77,7 +78,7 @@ def change(sweep: Sweep, directory: SweepDir, space: Path, overrides: Mapping[st
     if problems := preflight(new, directory.path.parent.parent):
         raise ConfigError("\n".join(problems), where=str(space), hint=frozen)
     session.check(new, str(space))
-    before, after = session.rules(old), session.rules(new)
+    before, after = rules(old), rules(new)
     differing = [f.name for f in fields(Rules) if getattr(before, f.name) != getattr(after, f.name)]
     return ConfigChanged(
         0.0,

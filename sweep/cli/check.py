@@ -21,7 +21,7 @@ from sweep.errors import ConfigError
 from sweep.prepare import sample_command
 from sweep.search import preview
 from sweep.session import check
-from sweep.slots.pool import open_pool
+from sweep.slots.opening import open_pool
 
 SAMPLES = 5
 

@@ -21,7 +21,7 @@ from typing import Any
 from sweep.cli.document import sweep_document
 from sweep.cli.jsonlines import JsonLines
 from sweep.cli.plain import PlainLines
-from sweep.core import events as e
+from sweep.core.codec import from_json
 from sweep.errors import SweepError
 from sweep.logs import as_json
 from sweep.notify import tell
@@ -107,7 +107,7 @@ def _open(task: dict[str, Any], spare: Spare) -> Any:
         config = SweepConfig.model_validate(task["config"])
         text = task.get("text") or json.dumps(task["config"], indent=1)
         return session.begin(config, text.encode(), Path.cwd(), os.environ, spare=spare)
-    events = [e.from_json({**event, "at": 0.0}) for event in task["events"]]
+    events = [from_json({**event, "at": 0.0}) for event in task["events"]]
     return session.resume(SweepDir(Path(task["directory"])), os.environ, events=events, spare=spare)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sweep.config.command import EXPANSIONS, placeholders, render
 from sweep.config.rounds import SECRET
-from sweep.core.events import number_to_json
+from sweep.core.codec import number_to_json
 from sweep.core.model import Attempt, Sweep, Trial
 from sweep.core.pareto import front
 from sweep.core.policy import final_checkpoint

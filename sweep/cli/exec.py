@@ -28,7 +28,8 @@ from sweep.launch.process import become_subreaper, die_with_parent, end_descenda
 from sweep.ports import Slot
 from sweep.slots.bundle import together
 from sweep.slots.health import holder_name
-from sweep.slots.pool import Pool, open_pool
+from sweep.slots.opening import open_pool
+from sweep.slots.pool import Pool
 
 PROBE = 0.25  # seconds between two tries
 LOOK = 1.0  # between two looks at whom we wait for

@@ -26,7 +26,8 @@ from sweep.cli.summary import print_summary
 from sweep.config.load import load
 from sweep.config.preflight import preflight, shadows
 from sweep.config.reading import assignments
-from sweep.core.events import ConfigChanged, Event, LimitsSet, ResumeAsked, to_json
+from sweep.core.codec import to_json
+from sweep.core.events import ConfigChanged, Event, LimitsSet, ResumeAsked
 from sweep.core.machine import step
 from sweep.core.model import SweepState
 from sweep.errors import ConfigError, UsageError

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cli.estimate import makespan
-from sweep.core.events import number_from_json
+from sweep.core.codec import number_from_json
 from sweep.core.model import Attempt, Outcome, Phase, Sweep, SweepState, Trial, TrialState, Verdict
 from sweep.core.pareto import front
 from sweep.rundir import SweepDir, read_json

@@ -105,7 +105,7 @@ class SweepBackend(ParallelBackendBase):  # type: ignore[misc]
 
         from sweep.config.model import Devices
         from sweep.errors import UsageError
-        from sweep.slots.pool import open_pool
+        from sweep.slots.opening import open_pool
 
         try:
             devices = Devices.model_validate(self._devices)

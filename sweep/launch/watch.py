@@ -11,6 +11,7 @@ from typing import Any
 
 from sweep import rundir
 from sweep.core import events as e
+from sweep.core.codec import number_from_json
 from sweep.core.evidence import evidence
 from sweep.rundir import AttemptDir
 
@@ -76,7 +77,7 @@ class Watch:
             return e.Checkpointed(
                 at, self.trial, self.attempt, int(record["checkpoint"]), str(record["directory"])
             )
-        metrics = {str(name): e.number_from_json(value) for name, value in record["metrics"].items()}
+        metrics = {str(name): number_from_json(value) for name, value in record["metrics"].items()}
         return e.Reported(at, self.trial, self.attempt, int(record["step"]), metrics)
 
     def end(self, now: float, rules: Sequence[Mapping[str, Any]] = ()) -> e.AttemptEnded:

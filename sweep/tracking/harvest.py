@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sweep import doorbell
-from sweep.core.events import number_from_json, number_to_json
+from sweep.core.codec import number_from_json, number_to_json
 from sweep.core.model import Attempt, Trial
 from sweep.rundir import SweepDir
 from sweep.tracking.mirror import Point, millis

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.core import events as e
+from sweep.core.codec import from_json
 
 _READ = 1 << 20
 
@@ -106,7 +107,7 @@ class Tail:
                 return None, False
             if record["v"] != e.SCHEMA:
                 return None, True
-            event = e.from_json(record)
+            event = from_json(record)
         except (ValueError, KeyError, TypeError):
             return None, True
         self._seq = seq

@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 from sweep.core import events as e
+from sweep.core.codec import from_json, to_json
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Attempt, Outcome, Phase, Rules, Sweep, SweepState, Trial, TrialState, Verdict
 from sweep.core.policy import better
@@ -38,7 +39,7 @@ def picture(sweep: Sweep) -> str:
 
 
 def through_json(event: e.Event) -> e.Event:
-    return e.from_json(json.loads(json.dumps(e.to_json(event), allow_nan=False)))
+    return from_json(json.loads(json.dumps(to_json(event), allow_nan=False)))
 
 
 class World:

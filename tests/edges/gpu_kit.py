@@ -16,7 +16,7 @@ import dataclasses, json, os, sys
 from pathlib import Path
 from sweep.config.model import Devices
 from sweep.slots import pool
-from sweep.slots.pool import open_pool
+from sweep.slots.opening import open_pool
 from sweep.slots.survey import Survey
 def foreign(gpu):
     return next(one.foreign for one in Survey(environ, locks).look() if one.device.id == gpu)

@@ -14,11 +14,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from sweep.config.model import SweepConfig
+from sweep.config.rules import rules
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Outcome, TrialState
 from sweep.search import OptunaSearch
-from sweep.session import rules
 
 SPACE = {
     "x": {"type": "float", "low": 0.0, "high": 1.0},

@@ -15,6 +15,7 @@ from sweep.config.changes import Change, takeover
 from sweep.config.load import load
 from sweep.config.model import SweepConfig
 from sweep.config.parameters import Constant
+from sweep.config.rules import rules
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Sweep, TrialState
@@ -22,7 +23,6 @@ from sweep.errors import ConfigError
 from sweep.journal import Replay, Writer
 from sweep.rundir import SweepDir
 from sweep.search.space import distribution
-from sweep.session import rules
 
 BASE: dict[str, Any] = {
     "name": "s",

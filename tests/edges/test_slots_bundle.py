@@ -18,7 +18,8 @@ from launch_kit import Room
 from sweep.config.model import Devices
 from sweep.core.model import Attempt
 from sweep.slots.bundle import neighbours, together
-from sweep.slots.pool import Pool, open_pool
+from sweep.slots.opening import open_pool
+from sweep.slots.pool import Pool
 from sweep.slots.usage import Gauge, Target
 
 D = "gpu uuid=GPU-dddddddd-0 name=Fake_H100 total=80000"

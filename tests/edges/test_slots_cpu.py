@@ -9,7 +9,7 @@ import pytest
 
 from sweep.config.model import Devices
 from sweep.slots import cpu
-from sweep.slots.pool import open_pool
+from sweep.slots.opening import open_pool
 
 
 @pytest.fixture

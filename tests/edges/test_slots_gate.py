@@ -15,7 +15,8 @@ from sweep.config.model import Devices
 from sweep.config.policy import Allowance, allowance
 from sweep.errors import DeviceError
 from sweep.slots.gate import open_leases
-from sweep.slots.pool import Pool, open_pool
+from sweep.slots.opening import open_pool
+from sweep.slots.pool import Pool
 from sweep.slots.survey import Survey
 
 ME = pwd.getpwuid(os.getuid()).pw_name

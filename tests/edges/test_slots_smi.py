@@ -17,7 +17,8 @@ from sweep.slots.ascend import Ascend
 from sweep.slots.bundle import together
 from sweep.slots.choice import visible
 from sweep.slots.kunlun import Kunlun
-from sweep.slots.pool import Pool, open_pool
+from sweep.slots.opening import open_pool
+from sweep.slots.pool import Pool
 from sweep.slots.provider import Device
 from sweep.slots.survey import Survey
 

@@ -13,7 +13,8 @@ import pytest
 
 from sweep.config.model import Devices
 from sweep.slots import turns
-from sweep.slots.pool import Pool, open_pool
+from sweep.slots.opening import open_pool
+from sweep.slots.pool import Pool
 from sweep.slots.turns import Turns
 
 

@@ -26,6 +26,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import NameResolutionError, ReadTimeoutError
 
 from sweep.core import events as e
+from sweep.core.codec import to_json
 from sweep.core.model import Attempt, Rules, Trial
 from sweep.errors import ConfigError
 from sweep.rundir import SweepDir
@@ -206,7 +207,7 @@ def test_the_tail_gives_each_whole_line_once_however_the_file_grows(
     path = tmp_path_factory.mktemp("tail") / "journal.jsonl"
     events = [e.Noted(START + n, f"事件 {n}") for n in range(data.draw(st.integers(1, 12)))]
     text = b"".join(
-        json.dumps({"v": 1, "seq": n, **e.to_json(event)}, ensure_ascii=False).encode() + b"\n"
+        json.dumps({"v": 1, "seq": n, **to_json(event)}, ensure_ascii=False).encode() + b"\n"
         for n, event in enumerate(events)
     )
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
@@ -224,7 +225,7 @@ def test_the_tail_gives_each_whole_line_once_however_the_file_grows(
 
 def test_the_tail_waits_for_a_bad_line_and_passes_over_a_repeated_one(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    lines = [json.dumps({"v": 1, "seq": n, **e.to_json(e.Noted(START, str(n)))}) + "\n" for n in range(3)]
+    lines = [json.dumps({"v": 1, "seq": n, **to_json(e.Noted(START, str(n)))}) + "\n" for n in range(3)]
     path.write_text(lines[0] + lines[0] + "garbage\n")
     tail = Tail(path)
     assert [event.text for event, _ in tail.read()] == ["0"]  # type: ignore[attr-defined]

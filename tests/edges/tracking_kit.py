@@ -20,6 +20,7 @@ from typing import Any
 from sweep import rundir
 from sweep.config.model import SweepConfig
 from sweep.core import events as e
+from sweep.core.codec import to_json
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Rules, Sweep
 from sweep.rundir import SweepDir
@@ -70,7 +71,7 @@ class History:
         else:
             assert self.sweep is not None
             step(self.sweep, event)
-        record = {"v": e.SCHEMA, "seq": self.seq, **e.to_json(event)}
+        record = {"v": e.SCHEMA, "seq": self.seq, **to_json(event)}
         with self.directory.journal.open("a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         self.seq += 1

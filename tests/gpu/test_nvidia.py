@@ -15,7 +15,7 @@ from sweep.config.model import Devices
 from sweep.errors import DeviceError
 from sweep.slots.choice import visible
 from sweep.slots.nvidia import Nvidia
-from sweep.slots.pool import open_pool
+from sweep.slots.opening import open_pool
 from sweep.slots.provider import Device
 
 # libcuda comes with the driver, so that no toolkit is needed. cuInit answers 100 where no device is visible.

@@ -13,7 +13,7 @@ from sweep.config.model import SweepConfig
 from sweep.config.preflight import preflight, shadows
 from sweep.errors import ConfigError, DeviceError, SweepError
 from sweep.session import check
-from sweep.slots.pool import open_pool
+from sweep.slots.opening import open_pool
 
 _CORRECT = "correct it; `sweep check` shows what the file means"
 
