@@ -217,7 +217,8 @@ def lock(path: Path, holder: str) -> int:
     if not take_lock(handle):
         present = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
         os.close(handle)
-        raise BusyError(f"{path.parent.name} is already driven by {present}") from None
+        hint = f"`sweep attach {path.parent.name}` shows it; `sweep stop` and `sweep set` give it orders"
+        raise BusyError(f"{path.parent.name} is already driven by {present}", hint=hint) from None
     os.ftruncate(handle, 0)
     os.pwrite(handle, holder.encode(), 0)
     return handle

@@ -96,11 +96,14 @@ class LockFolder:
         return [whole] if share else self.shares(whole)
 
     def names(self) -> list[str]:
-        """Every lock file, and whatever else lies in the folder; nothing if the folder is not there."""
+        """Every lock file, and what else lies in the folder; nothing if it is not there. Raises DeviceError."""
         try:
             return os.listdir(self.folder)  # noqa: PTH208 (much faster)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            hint = "`sweep doctor` looks at it; SWEEP_LOCK_DIR names another"
+            raise DeviceError(f"cannot read the lock folder {self.folder}: {error.strerror}", hint=hint) from None
 
     def _look(self, name: str) -> tuple[Held | None, dict[str, Any]]:
         try:

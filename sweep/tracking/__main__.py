@@ -52,9 +52,12 @@ def main() -> int:
     from sweep.tracking.follower import Follower
 
     link = Link(arguments.fd)
-    folder = arguments.folder or told(link)
+    folder = arguments.folder
     if folder is None:
-        return 0
+        message = link.first()
+        if message is None:
+            return 0  # nobody needs a follower after all
+        folder = Path(message["folder"])
     directory = SweepDir(folder.absolute())
     with directory.follower_log.open("ab") as log:
         os.dup2(log.fileno(), 1)
@@ -65,14 +68,6 @@ def main() -> int:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("sweep").setLevel(logging.INFO)
     return Follower(directory, link).run()
-
-
-def told(link: Link) -> Path | None:
-    """The folder of the sweep that needs a follower, or None: nobody does."""
-    while link.open:
-        for message in link.wait(60.0):
-            return Path(message["folder"])
-    return None
 
 
 if __name__ == "__main__":

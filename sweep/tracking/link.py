@@ -37,6 +37,15 @@ class Link:
         select.select([self._socket], [], [], seconds)
         return self._pull()
 
+    def first(self) -> dict[str, Any] | None:
+        """The first message, however long it takes; None where the other end is gone without one."""
+        while self._socket is not None and b"\n" not in self._in:
+            select.select([self._socket], [], [])
+            self._fill()
+        line, newline, rest = bytes(self._in).partition(b"\n")
+        self._in = bytearray(rest)  # what came with it is for the next `wait`
+        return json.loads(line) if newline else None
+
     def say(self, message: dict[str, Any]) -> None:
         if len(self._out) < _KEPT:
             self._out += json.dumps(message, ensure_ascii=False).encode() + b"\n"
@@ -53,7 +62,7 @@ class Link:
         except OSError:
             self._close_soon()
 
-    def _pull(self) -> list[dict[str, Any]]:
+    def _fill(self) -> None:
         assert self._socket is not None
         try:
             while data := self._socket.recv(1 << 16):
@@ -63,6 +72,9 @@ class Link:
             pass
         except OSError:
             self._close_soon()
+
+    def _pull(self) -> list[dict[str, Any]]:
+        self._fill()
         *lines, rest = bytes(self._in).split(b"\n")
         self._in = bytearray(rest)
         messages = []

@@ -35,6 +35,7 @@ from sweep.tracking import retry as retrying
 from sweep.tracking import template
 from sweep.tracking.harvest import Harvest
 from sweep.tracking.limits import NAME, Names, clean, param
+from sweep.tracking.link import Link
 from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Batch, Birth, Mirror, Point
 from sweep.tracking.retry import PAUSE, QUIET, Retry
@@ -566,3 +567,23 @@ def test_the_mirror_is_quick(tmp_path: Path) -> None:
 def _all(tail: Tail) -> Any:
     while not tail.caught_up():
         yield from tail.read()
+
+
+# ---- the line to the controller ------------------------------------------------------------------------------
+
+
+def test_what_comes_with_the_first_message_waits_for_the_next_look() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.sendall(b'{"folder": "/x/sweeps/s-1"}\n{"make_run": 3}\n{"make')
+        link = Link(theirs.detach())
+        assert link.first() == {"folder": "/x/sweeps/s-1"}
+        assert link.wait(0.0) == [{"make_run": 3}]
+        ours.sendall(b'_run": 4}\n')
+        assert link.wait(1.0) == [{"make_run": 4}]
+
+
+def test_a_follower_that_nobody_needs_is_told_so_by_the_end_of_the_line() -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    assert Link(theirs.detach()).first() is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sweep.cli import words
 from sweep.cli.doctor import devices, limits, packages, places, stores
 from sweep.cli.doctor.finding import Finding
+from sweep.errors import DeviceError
 from sweep.slots.survey import Standing, Survey
 
 if TYPE_CHECKING:
@@ -44,9 +45,12 @@ def findings(file: Path | None) -> Iterator[Finding]:
     yield from packages.packages()
     yield from devices.nvidia()
     standings: list[Standing] = []
-    with closing(Survey(environ)) as survey, suppress(OSError):  # of the lock folder, which has a check of its own
-        standings = survey.look()
-    yield from devices.devices(standings, survey)
+    try:
+        with closing(Survey(environ)) as survey:
+            standings = survey.look()
+            yield from devices.devices(standings, survey)
+    except DeviceError as error:  # of the lock folder, or of an administrator's file
+        yield Finding("devices", "bad", error.message, error.hint or "")
     yield from packages.trials_python(environ, gpu=any(one.device.kind == "gpu" for one in standings))
     yield from packages.py_spy()
     yield from places.lock_place(environ)

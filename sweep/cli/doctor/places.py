@@ -11,10 +11,13 @@ from pathlib import Path
 
 from sweep import rundir
 from sweep.cli.doctor.finding import Finding
+from sweep.config.policy import allowance
 from sweep.disk import said as size
 from sweep.disk import usual_reserve
+from sweep.errors import DeviceError
 from sweep.rundir import take_lock
-from sweep.slots.leases import lock_folder, user_name
+from sweep.slots.gate import machine_folder
+from sweep.slots.leases import user_name
 
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "ceph", "beegfs", "gpfs", "9p", "afs", "glusterfs", "fuse.sshfs")
 _FEW_INODES = 10_000
@@ -24,7 +27,11 @@ _MOVE = "set SWEEP_LOCK_DIR, to the same for every user of this machine"
 
 def lock_place(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Leases are flocks there, for every user of this machine and for no other machine."""
-    folder = lock_folder(environ)
+    try:
+        folder = machine_folder(environ, allowance())
+    except DeviceError as error:
+        yield Finding("locks", "bad", error.message, error.hint or "")
+        return
     here = _nearest(folder)
     if folder.is_symlink() or not here.is_dir() or (folder.exists() and not folder.is_dir()):
         yield Finding("locks", "bad", f"{folder} is not a folder", _MOVE)

@@ -21,6 +21,7 @@ from sweep.cli.document import INTERRUPTED, state_word
 from sweep.cli.metrics.watched import Project, Watched
 from sweep.cli.snapshot import STALE, latest_usage
 from sweep.core.model import Attempt, Outcome, Phase, SweepState, Trial, TrialState
+from sweep.errors import DeviceError
 from sweep.slots.survey import Survey
 
 _STATES = (*(state.value for state in SweepState), INTERRUPTED)
@@ -125,7 +126,7 @@ class SweepCollector(Collector):
         families = Families(_OF_DEVICES)
         try:
             standings = self._survey.look()
-        except OSError:  # the lock folder: `sweep doctor` says what is wrong with it
+        except DeviceError:  # the lock folder: `sweep doctor` says what is wrong with it
             return families
         for one in standings:
             labels = (one.device.id, one.device.name)
