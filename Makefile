@@ -25,8 +25,8 @@ run: $(VENV)/ready ## set up, then tune the digits example (another: make run SP
 	fi
 	$(BIN)/sweep run $(SPACE)
 
-test: lint ## set up, then lint and run all tests, the fast ones first
-	$(BIN)/pytest
+test: lint ## set up, then lint and run all tests, the fast ones first, one file a core at a time
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/ready-dev ## set up, then ruff, mypy and the import rules
 	$(BIN)/ruff check .

@@ -44,8 +44,8 @@ def load(sweep: str | Path | None = None, *, project: str | Path | None = None) 
 class Sweep:
     """A sweep, running or ended. Everything is as of the moment in which it is asked for.
 
-    `best`, `trials`, `dataframe()`, `curves()`, `plot`, `checkpoint()` look; `enqueue()`, `stop()` change;
-    `watch()` and `wait()` wait for the end. Raises JournalError where its journal cannot be read.
+    `best`, `trials`, `dataframe()`, `curves()`, `plot`, `checkpoint()`, `report()` look; `enqueue()`,
+    `stop()` change; `watch()` and `wait()` wait for the end. Raises JournalError where its journal cannot be read.
     """
 
     def __init__(self, directory: SweepDir) -> None:
@@ -141,8 +141,20 @@ class Sweep:
 
     @property
     def plot(self) -> Plots:
-        """Pictures: `.history()`, `.importances()`, `.parallel()`, `.slice()`, `.curves()`, `.timeline()`."""
+        """Pictures: `.history()`, `.importances()`, `.parallel()`, `.slice()`, `.front()`, `.curves()`,
+        `.timeline()`.
+        """
         return Plots(self._reader)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Writes one page about it for a browser, which needs no other file; by default `<id>.html`, here.
+
+        path: a file, or a folder that is there. Raises StorageError where it cannot be written.
+        """
+        from sweep.api.page import write
+
+        self._state()
+        return write(self._reader, Path(path or "."))
 
     # -- what it is told
 

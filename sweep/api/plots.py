@@ -46,6 +46,20 @@ class Plots:
         """Value over each parameter, one axes a parameter."""
         return self._optuna("slice", metric, params=params)
 
+    def front(self) -> Axes:
+        """The trials over two or three objectives; those that no other one beats stand out."""
+        from sweep.search.pictures import draw_front
+
+        sweep = self._state()
+        if len(sweep.rules.metrics) not in (2, 3):
+            raise UsageError(
+                f"{sweep.id} has {len(sweep.rules.metrics)} objectives; this picture needs two or three"
+            )
+        if not sweep.counts[TrialState.COMPLETE]:
+            raise SweepError(f"{sweep.id} has no completed trial so far")
+        axes: Axes = draw_front(SweepConfig.model_validate(sweep.config), sweep.trials.values())
+        return axes
+
     def curves(self, metric: str | None = None) -> Axes:
         """Every trial's reports over its steps; pruned and failed ones end in a cross. metric: any reported."""
         from sweep.api.frames import curves_frame
@@ -61,6 +75,7 @@ class Plots:
         table = table.drop_duplicates(["trial", "step"], keep="last").sort_values(["trial", "step"])
         axes = _canvas()
         counts: dict[str, int] = {}
+        alpha = max(0.15, min(0.7, 40 / table["trial"].nunique()))  # so that many lines show where they are dense
         for number, rows in table.groupby("trial"):
             kind = _kind(sweep, sweep.trials[int(str(number))])
             counts[kind] = counts.get(kind, 0) + 1
@@ -68,9 +83,11 @@ class Plots:
             look: dict[str, Any] = {
                 "color": _COLOURS[kind],
                 "linewidth": 2.5 if best else 1,
-                "alpha": 1 if best else 0.7,
+                "alpha": 1 if best else alpha,
             }
             axes.plot(rows["step"], rows["value"], zorder=3 if best else 2, **look)
+            if len(rows) == 1:  # which makes no line
+                axes.plot(rows["step"], rows["value"], ".", **look)
             if kind in ("pruned", "failed"):
                 axes.plot(rows["step"].iloc[-1], rows["value"].iloc[-1], "x", color=_COLOURS[kind], zorder=4)
         axes.set(title=sweep.id, xlabel="step", ylabel=wanted)

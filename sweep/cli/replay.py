@@ -41,7 +41,7 @@ def replay(wanted: str | None, pruner: str | None, slots: int | None, *, as_json
     _check(sweep, trials)
     curves = [reports.curve(trial, sweep.rules.first[0]) for trial in trials]
     config = SweepConfig.model_validate(sweep.config)
-    named = _named(pruner) if pruner else config.pruner or Named(name="nop")
+    named = _named(pruner) if pruner is not None else config.pruner or Named(name="nop")
     width = _width(trials)
     count = slots or width
     recorded = _as_it_was(play(config, sweep.id, curves, None, width), trials)
@@ -185,10 +185,11 @@ def _show(document: dict[str, Any]) -> None:
     columns = [document[key] for key in ("recorded", "same_trials", "replayed")]
     other, left = document["replayed"], document["left_out"]
     options = ", ".join(f"{key}={value}" for key, value in document["pruner"].items() if key != "name")
-    name = document["pruner"]["name"] + (f" ({options})" if options else "")
+    pruner = words.clean(document["pruner"]["name"])
+    with_options = f"pruner {pruner}" + (f" ({words.clean(options)})" if options else "")
+    many = f"{words.plural(document['trials'], 'trial')}, {with_options}, {words.plural(other['slots'], 'slot')}"
     table = Table(box=None, pad_edge=False, header_style="dim")
-    many = words.plural(other["slots"], "slot")
-    for title in ("", "recorded", f"the same, {many}", f"{words.clean(name)}, {many}"):
+    for title in ("", "recorded", f"same on {other['slots']}", f"{pruner} on {other['slots']}"):
         table.add_column(title, justify="right" if title else "left", overflow="fold")
     at_least = ">= " if other["unknown"] else ""
     table.add_row("slots", *(str(one["slots"]) for one in columns))
@@ -201,9 +202,7 @@ def _show(document: dict[str, Any]) -> None:
     for label, key in (("complete", "complete"), ("pruned", "pruned")):
         table.add_row(label, *(str(one[key]) for one in columns))
     table.add_row("unknown", "", "", str(len(other["unknown"])))
-    console.print(
-        f"[bold]{document['id']}[/]  {words.plural(document['trials'], 'trial')} replayed", highlight=False
-    )
+    console.print(Text.assemble((document["id"], "bold"), f"  {many}"), soft_wrap=True)
     console.print(table)
     for line in (_regret_line(other, document["metric"]), _unknown_line(other), _left_line(left)):
         if line:

@@ -31,6 +31,15 @@ def draw(kind: str, config: SweepConfig, trials: Iterable[Trial], metric: int, *
         return getattr(pictures, f"plot_{kind}")(study, target_name=config.metric[metric], **options)
 
 
+def draw_front(config: SweepConfig, trials: Iterable[Trial]) -> Any:
+    """Matplotlib's axes, of all COMPLETE trials over two or three objectives; the Pareto front stands out."""
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as pictures
+
+    with plt.rc_context():
+        return pictures.plot_pareto_front(_study(config, trials), target_names=config.metric)
+
+
 def _study(config: SweepConfig, trials: Iterable[Trial]) -> optuna.Study:
     """In memory, with what these pictures look at: the COMPLETE trials, under their own numbers."""
     study = optuna.create_study(directions=config.direction)
