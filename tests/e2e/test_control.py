@@ -203,7 +203,7 @@ def test_attach_shows_what_happens_and_stops_nothing(
     background(trials=2)
     wait_for(reporting(project, 2), "two trials")
     first = project.start("attach", "--plain")
-    time.sleep(1.0)
+    time.sleep(3.0)  # until it looks on: nothing tells that
     first.send_signal(signal.SIGINT)
     assert "goes on" in project.end(first).out
     second = project.start("attach", "--plain")

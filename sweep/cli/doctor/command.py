@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,12 +45,10 @@ def findings(file: Path | None) -> Iterator[Finding]:
     yield from packages.packages()
     yield from devices.nvidia()
     standings: list[Standing] = []
-    try:
-        with closing(Survey(environ)) as survey:
-            standings = survey.look()
-            yield from devices.devices(standings, survey)
-    except DeviceError as error:  # of the lock folder, or of an administrator's file
-        yield Finding("devices", "bad", error.message, error.hint or "")
+    # an error of the lock folder, or of an administrator's file, is a finding of `lock_place`
+    with suppress(DeviceError), closing(Survey(environ)) as survey:
+        standings = survey.look()
+        yield from devices.devices(standings, survey)
     yield from packages.trials_python(environ, gpu=any(one.device.kind == "gpu" for one in standings))
     yield from packages.py_spy()
     yield from places.lock_place(environ)
