@@ -250,7 +250,14 @@ def test_the_search_space_is_swept(name: str, tmp_path: Path) -> None:
 def test_a_trial_of_two_processes_learns_together_and_ends_together(tmp_path: Path) -> None:
     with opened(tmp_path) as project:
         (project.path / "examples").symlink_to(ROOT / "examples")
-        limits = ["trials=1", "mlflow=false", "space.epochs=1000000", "pruner={name: threshold, lower: 2.0}"]
+        limits = [
+            "trials=1",
+            "mlflow=false",
+            "space.lr=0.01",
+            "space.width=64",
+            "space.epochs=1000000",
+            "pruner={name: threshold, lower: 2.0}",
+        ]
         words = [word for limit in limits for word in ("--set", limit)]
         done = project.sweep("run", "examples/distributed/space.yaml", *words, "--json")
         (trial,) = done.json["trials"]

@@ -57,7 +57,8 @@ def start(tmp_path: Path) -> Any:
         """most: bytes that a file may have."""
         script = tmp_path / folder / "script.py"
         script.parent.mkdir(exist_ok=True)
-        script.write_text(textwrap.dedent(text))
+        if not script.exists() or script.read_text() != textwrap.dedent(text):  # somebody may be reading it
+            script.write_text(textwrap.dedent(text))
         own = {"SWEEP_CACHE_DIR": str(tmp_path / "cache"), "PREPARED": str(tmp_path / "prepared")}
         process = subprocess.Popen(
             [sys.executable, script, json.dumps([rows, seed, pause])],
