@@ -2,7 +2,8 @@
 
 python -m benchmarks [NAME [options]]
 
-`kills` and `stalls`, which prove rather than time, take half an hour and five minutes: by their names only.
+`kills`, `stalls` and `contest` prove rather than time, and take half an hour, five and two minutes: by their names
+only; so does `pool`, which needs a C compiler.
 """
 
 from __future__ import annotations

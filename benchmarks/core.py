@@ -17,6 +17,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Rules, Sweep
@@ -70,24 +71,24 @@ class Simulation:
                 self.spent.append((events, seconds))
                 events, seconds, tenth = 0, 0.0, tenth + 1
 
-    def _follow(self, event: e.Event, orders: list[e.Effect]) -> None:
+    def _follow(self, event: e.Event, orders: list[do.Effect]) -> None:
         if isinstance(event, e.AttemptEnded):
             self._free.append(self.sweep.trials[event.trial].attempts[-1].slot)
         for order in orders:
-            if isinstance(order, e.Ask):
+            if isinstance(order, do.Ask):
                 params = {"lr": self._chance.random(), "width": 64, "optimizer": "sgd"}
                 self._now.append(e.TrialSampled(self._time, self._number, params))
                 self._number += 1
-            elif isinstance(order, e.Launch):
+            elif isinstance(order, do.Launch):
                 self._live(order)
-            elif isinstance(order, e.Release):
+            elif isinstance(order, do.Release):
                 self._free.append(order.slot)
-            elif isinstance(order, e.Judge) and order.trial % 10 == 3 and order.step == 2:
+            elif isinstance(order, do.Judge) and order.trial % 10 == 3 and order.step == 2:
                 self._now.append(e.PruneAdvised(self._time, order.trial, order.attempt, order.step))
-            elif isinstance(order, e.Deliver):
+            elif isinstance(order, do.Deliver):
                 self._pruned.add(order.trial)
 
-    def _live(self, order: e.Launch) -> None:
+    def _live(self, order: do.Launch) -> None:
         """All that this attempt will say, ahead of time."""
         key = (order.trial, order.attempt)
         started = self._time + 0.01

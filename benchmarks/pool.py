@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.sweeps import ROOT
@@ -23,18 +23,22 @@ ROUNDS = 20
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        driver = fake_driver(Path(name), [f"gpu uuid=GPU-{number}" for number in range(GPUS)])
+        words = [sys.executable, "-m", "benchmarks.pool", str(Path(name, "locks"))]
+        subprocess.run(words, env={**os.environ, **driver}, check=True)
+
+
+def fake_driver(folder: Path, records: Sequence[str]) -> dict[str, str]:
+    """Builds the tests' fake NVML there; the environment in which a new process finds these GPUs."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        print("no C compiler to build the fake NVML with")
-        return
-    with tempfile.TemporaryDirectory() as name:
-        library, state = Path(name, "libnvidia-ml.so.1"), Path(name, "gpus")
-        words = ["-shared", "-fPIC", "-O2", f"-Wl,-soname,{library.name}", "-o", str(library), str(FAKE)]
-        subprocess.run([compiler, *words], check=True)
-        state.write_text("".join(f"gpu uuid=GPU-{number}\n" for number in range(GPUS)))
-        # the loader reads LD_LIBRARY_PATH only when a process starts
-        env = {**os.environ, "LD_LIBRARY_PATH": name, "FAKE_NVML_STATE": str(state)}
-        subprocess.run([sys.executable, "-m", "benchmarks.pool", str(Path(name, "locks"))], env=env, check=True)
+        raise SystemExit("no C compiler to build the fake NVML with")
+    library, state = folder / "libnvidia-ml.so.1", folder / "gpus"
+    words = ["-shared", "-fPIC", "-O2", f"-Wl,-soname,{library.name}", "-o", str(library), str(FAKE)]
+    subprocess.run([compiler, *words], check=True)
+    state.write_text("".join(f"{record}\n" for record in records))
+    return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML_STATE": str(state)}
 
 
 def measure(locks: Path) -> None:
@@ -42,6 +46,7 @@ def measure(locks: Path) -> None:
     from sweep.slots import pool as module
     from sweep.slots.opening import open_pool
     from sweep.slots.survey import Survey
+    from sweep.supply import EACH, PROBE
 
     pool = open_pool(Devices(kind="gpu"), SHARES, {}, locks)
     pool.measure()
@@ -63,7 +68,9 @@ def measure(locks: Path) -> None:
         os.close(lease)
     print(f"{GPUS} GPUs of {SHARES} slots, fake NVML; CPU time, and percent of a core")
     print(f"  placement: median {statistics.median(costs):.3f} ms a decision, worst {max(costs):.3f} ms")
-    print(f"  {len(pool.slots)} slots that others hold: {in_vain:.2f} ms; every 0.25 s: {in_vain / 2.5:.2f} %")
+    pause = max(PROBE, EACH * len(pool.slots))
+    share = in_vain / pause / 10
+    print(f"  {len(pool.slots)} slots that others hold: {in_vain:.2f} ms; every {pause:.2g} s: {share:.2f} %")
     print(f"  reading all GPUs: {poll:.2f} ms; every 5 s while trials run: {poll / 50:.2f} %")
     print(f"  sweep devices, one look: {look:.2f} ms")
 

@@ -25,9 +25,10 @@ from benchmarks.sweeps import ROOT
 from sweep import rundir
 from sweep.config.load import load
 from sweep.config.rules import rules
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
-from sweep.journal import Writer, records
+from sweep.journal import Keeper, Writer, records
 from sweep.rundir import SweepDir
 from sweep.search.space import suggest
 from sweep.search.storage import OwnJournal
@@ -71,14 +72,15 @@ def make(project: Path, trials: int) -> SweepDir:
     sweep = open_sweep(opened)
     writer = Writer(directory.journal)
     writer.append(opened)
+    keeper = Keeper(writer, sweep)
 
     def feed(event: e.Event) -> None:
         for order in step(sweep, event):
-            if isinstance(order, e.Judge):
+            if isinstance(order, do.Judge):
                 study._storage.set_trial_intermediate_value(order.trial, order.step, order.value)
-            elif isinstance(order, e.Tell):
+            elif isinstance(order, do.Tell):
                 study.tell(order.trial, order.values)
-        writer.append(event)
+        keeper.append(event)
 
     feed(e.ControllerStarted(at, 1, 1, "boot"))
     for number in range(trials):
@@ -90,7 +92,7 @@ def make(project: Path, trials: int) -> SweepDir:
         for report in range(REPORTS):
             feed(e.Reported(at, number, 1, report, {"score": params["x"] + report, "loss": 0.25}))
         feed(e.AttemptEnded(at, number, 1, code=0))
-    writer.commit()
+        keeper.commit(behind=True)
     writer.close()
     backend.close()
     return directory

@@ -11,6 +11,7 @@ import selectors
 import time
 from collections.abc import Callable, Iterable
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Sweep, Verdict
 from sweep.launch import local, stacks
@@ -44,7 +45,7 @@ class Attempts:
         self._ended = ended
         self._watches: dict[Key, Watch] = {}
         self._collecting: dict[Key, float] = {}
-        self._undelivered: list[e.Deliver] = []
+        self._undelivered: list[do.Deliver] = []
 
     def watched(self) -> list[Watch]:
         return list(self._watches.values())
@@ -104,7 +105,7 @@ class Attempts:
 
     # ---- what they are told
 
-    def deliver(self, order: e.Deliver) -> None:
+    def deliver(self, order: do.Deliver) -> None:
         watch = self._watches.get((order.trial, order.attempt))
         if watch is None:
             return  # it has ended

@@ -27,6 +27,7 @@ from typing import Any
 
 from sweep import doorbell, orders
 from sweep.attempts import Attempts
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import step
 from sweep.core.model import Sweep
@@ -47,8 +48,8 @@ PICTURE = 0.25
 LULL = 0.04  # without a launch, before the sampler gets to work
 NOTICES = 8
 
-_FOR_THE_SAMPLER = (e.Ask, e.Prefer, e.Tell)
-Prepare = Callable[[e.Launch, Slot, Sequence[int]], Order]
+_FOR_THE_SAMPLER = (do.Ask, do.Prefer, do.Tell)
+Prepare = Callable[[do.Launch, Slot, Sequence[int]], Order]
 
 
 class Controller:
@@ -85,8 +86,8 @@ class Controller:
         self._supply = Supply(devices, self.note)
         self._sharer = Sharer(sweep, directory, devices, self.note) if devices.auto else None
         self._tempo = Tempo(directory.tempo, clock.now)
-        self._effects: list[e.Effect] = []
-        self._unhurried: list[e.Effect] = []  # for the sampler's thread, in order
+        self._effects: list[do.Effect] = []
+        self._unhurried: list[do.Effect] = []  # for the sampler's thread, in order
         self._launched = 0.0  # when, last
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
         self._leaving = False
@@ -94,17 +95,17 @@ class Controller:
         self._next_look = self._next_picture = 0.0
         self._selector = selectors.DefaultSelector()
         self.attempts = Attempts(sweep, directory, self._selector, tracker, self.feed, self.note, self._ended)
-        self._handlers: dict[type[e.Effect], Callable[[Any], None]] = {
-            e.Ask: lambda _: search.ask(),
-            e.Prefer: search.prefer,
-            e.Judge: search.judge,
-            e.Tell: search.tell,
-            e.Launch: self._launch,
-            e.Release: lambda order: self._supply.give_back(order.slot),
-            e.Deliver: self.attempts.deliver,
-            e.Discard: self._discard,
-            e.MakeRun: lambda order: tracker.make_run(order.trial) if tracker else None,
-            e.Finish: lambda _: None,
+        self._handlers: dict[type[do.Effect], Callable[[Any], None]] = {
+            do.Ask: lambda _: search.ask(),
+            do.Prefer: search.prefer,
+            do.Judge: search.judge,
+            do.Tell: search.tell,
+            do.Launch: self._launch,
+            do.Release: lambda order: self._supply.give_back(order.slot),
+            do.Deliver: self.attempts.deliver,
+            do.Discard: self._discard,
+            do.MakeRun: lambda order: tracker.make_run(order.trial) if tracker else None,
+            do.Finish: lambda _: None,
         }
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._bell = _hang_doorbell(directory)
@@ -207,7 +208,7 @@ class Controller:
             self.note("the journal can be written again")
         effects, self._effects = self._effects, []
         # what a free slot waits for goes first: it does not depend on the others, whose own sequence stays
-        for order in sorted(effects, key=lambda effect: not isinstance(effect, e.Launch)):
+        for order in sorted(effects, key=lambda effect: not isinstance(effect, do.Launch)):
             if isinstance(order, _FOR_THE_SAMPLER):
                 self._unhurried.append(order)
             else:
@@ -332,7 +333,7 @@ class Controller:
 
     # ---- effects
 
-    def _launch(self, order: e.Launch) -> None:
+    def _launch(self, order: do.Launch) -> None:
         self._launched = time.monotonic()
         slot, leases = self._supply.take(order.slot)
         try:
@@ -342,7 +343,7 @@ class Controller:
             cause = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
             self.post(e.LaunchFailed(self._clock.now(), order.trial, order.attempt, cause))
 
-    def _discard(self, order: e.Discard) -> None:
+    def _discard(self, order: do.Discard) -> None:
         path = self._directory.path / order.directory
         if path.resolve().is_relative_to(self._directory.trials.resolve()):  # the trial wrote this path
             shutil.rmtree(path, ignore_errors=True)

@@ -19,40 +19,46 @@ import contextlib
 import json
 import os
 import queue
+import re
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
+from sweep import snapshot
 from sweep.core import events as e
 from sweep.core.codec import from_json, to_json
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Sweep
+from sweep.core.policy import to_judge
 from sweep.errors import IllegalEvent, JournalError, StorageError
+from sweep.lines import no_collector, parsed
+from sweep.snapshot import Mark
 
 _UNSYNCED = (e.Reported, e.Noted)
+RARELY = 20_000  # records between two snapshots, at least: they are read in a quarter of a second
+_REPORT = re.compile(rb'"event":"Reported",.*?"trial":(\d+),')
+_READ = 1 << 20  # bytes that are parsed at once; the first time fewer, for who wants to see the first record only
 
 
-@dataclass(frozen=True)
-class Record:
-    seq: int
+class Record(NamedTuple):
     event: e.Event
-    end: int  # byte offset behind the line
-    line: bytes
+    mark: Mark
 
 
 class Writer:
     """Appends to a journal; the only writer, held by the controller's lock.
 
-    last: the newest whole record, as a Replay has it; without one a new journal is begun.
+    last: the newest whole record, as a Replay has it; without one a new journal is begun. mark: what was appended
+    last.
     Raises JournalError for a new one where one is, StorageError where it cannot be written.
     """
 
-    def __init__(self, path: Path, last: Record | None = None) -> None:
+    def __init__(self, path: Path, last: Mark | None = None) -> None:
         self.path = path
-        self.seq = last.seq + 1 if last else 0
-        end = last.end if last else 0
+        self.mark = last or Mark(-1, 0, b"")
+        end = self.mark.end
         self._pending = bytearray()
         self._sync = False
         self._failed: OSError | None = None
@@ -68,10 +74,12 @@ class Writer:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
     def append(self, event: e.Event) -> None:
-        record = {"v": e.SCHEMA, "seq": self.seq, **to_json(event)}
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        self._pending += line.encode(errors="surrogatepass") + b"\n"  # odd bytes of a trial's output or of a path
-        self.seq += 1
+        seq = self.mark.seq + 1
+        record = {"v": e.SCHEMA, "seq": seq, **to_json(event)}
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        line = text.encode(errors="surrogatepass") + b"\n"  # odd bytes of a trial's output or of a path
+        self._pending += line
+        self.mark = Mark(seq, self.mark.end + len(line), line)
         self._sync = self._sync or not isinstance(event, _UNSYNCED)
 
     def commit(self, *, behind: bool = False) -> None:
@@ -126,7 +134,7 @@ class Writer:
         os.truncate(self.path, end)
 
 
-def records(path: Path, behind: Record | None = None) -> Iterator[Record]:
+def records(path: Path, behind: Mark | None = None) -> Iterator[Record]:
     """The whole records, in order, or those behind one of them; ends without a word at a torn tail.
 
     Raises JournalError for a record of another version, one out of order, or a bad line with whole ones behind.
@@ -140,35 +148,37 @@ def records(path: Path, behind: Record | None = None) -> Iterator[Record]:
         raise JournalError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _parse(file: BinaryIO, path: Path, behind: Record | None) -> Iterator[Record]:
+def _parse(file: BinaryIO, path: Path, behind: Mark | None) -> Iterator[Record]:
     position = expected = 0
     previous = b""
     if behind is not None:
         position, expected, previous = behind.end, behind.seq + 1, behind.line
         file.seek(position)
-    for line in file:
-        record = _loads(line)
-        if record is None or not line.endswith(b"\n"):
-            if any(_loads(rest) is not None for rest in file):
-                found = line if len(line) <= 60 else line[:60] + b"..."
-                raise _damaged(path, position, f"{found!r} is not a record, but records follow")
-            return
-        if record["v"] != e.SCHEMA:
-            raise JournalError(
-                f"{path} was written by another version (schema {record['v']}; this one reads {e.SCHEMA})",
-                hint=_OTHER,
-            )
-        if line != previous:  # a line written twice says nothing new
-            if record["seq"] != expected:
-                raise _damaged(path, position, f"record {record['seq']} stands where {expected} should be")
-            try:
-                event = from_json(record)
-            except ValueError as error:
-                raise JournalError(f"{path}, record {expected}: {error}", hint=_OTHER) from None
-            yield Record(expected, event, position + len(line), line)
-            expected += 1
-        position += len(line)
-        previous = line
+    size = 1 << 13
+    while lines := file.readlines(size):
+        size = _READ
+        found = parsed(b"".join(lines)) or map(_loads, lines)
+        for index, (line, record) in enumerate(zip(lines, found, strict=True)):
+            if not _is_record(record) or not line.endswith(b"\n"):
+                if any(_is_record(_loads(rest)) for rest in chain(lines[index + 1 :], file)):
+                    raise _damaged(path, position, f"{_short(line)!r} is not a record, but records follow")
+                return
+            if record["v"] != e.SCHEMA:
+                raise JournalError(
+                    f"{path} was written by another version (schema {record['v']}; this one reads {e.SCHEMA})",
+                    hint=_OTHER,
+                )
+            if line != previous:  # a line written twice says nothing new
+                if record["seq"] != expected:
+                    raise _damaged(path, position, f"record {record['seq']} stands where {expected} should be")
+                try:
+                    event = from_json(record)
+                except ValueError as error:
+                    raise JournalError(f"{path}, record {expected}: {error}", hint=_OTHER) from None
+                yield Record(event, Mark(expected, position + len(line), line))
+                expected += 1
+            position += len(line)
+            previous = line
 
 
 _OTHER = "use the version of sweep that wrote it"
@@ -181,55 +191,106 @@ def _damaged(path: Path, position: int, what: str) -> JournalError:
     )
 
 
-_DECODER = json.JSONDecoder()  # json.loads() looks at its options and guesses an encoding, each time
-
-
-def _loads(line: bytes) -> dict[str, Any] | None:
+def _loads(line: bytes) -> Any:
     try:
-        record = _DECODER.decode(str(line, "utf-8", "surrogatepass"))
+        return json.loads(str(line, "utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
-    if isinstance(record, dict) and type(record.get("seq")) is int and type(record.get("v")) is int:
-        return record
-    return None
+
+
+def _is_record(found: Any) -> bool:
+    return isinstance(found, dict) and type(found.get("seq")) is int and type(found.get("v")) is int
+
+
+def _short(line: bytes) -> bytes:
+    return line if len(line) <= 60 else line[:60] + b"..."
+
+
+class Keeper:
+    """A journal for the one who steps the state with it: now and then he keeps a snapshot beside.
+
+    Each is written when a quarter as many records have come since as there were before, so that all of them
+    together cost a fixed part of what the records do.
+    """
+
+    def __init__(self, writer: Writer, sweep: Sweep, kept: int = 0) -> None:
+        """kept: the seq of the newest snapshot."""
+        self._writer = writer
+        self._sweep = sweep
+        self._due = self._next(kept)
+
+    def append(self, event: e.Event) -> None:
+        """To be called when the state has taken its step."""
+        self._writer.append(event)
+
+    def commit(self, *, behind: bool = False) -> None:
+        self._writer.commit(behind=behind)
+        if self._writer.mark.seq >= self._due:
+            snapshot.save(self._writer.path, self._sweep, self._writer.mark)
+            self._due = self._next(self._writer.mark.seq)
+
+    def _next(self, kept: int) -> int:
+        return kept + max(RARELY, kept // 4)
 
 
 class Replay:
     """The state that a journal tells, as far as it has been read.
 
-    last: the newest record. judged: trial -> step -> the value that the pruner was asked about.
+    last: the newest record. kept: the seq of the snapshot from which it was read on, 0 without one.
     Raises JournalError where the journal cannot be read or does not begin with SweepOpened.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        first = next(records(path), None)
+        with no_collector():
+            self.sweep, self.last = snapshot.load(path) or self._begun()
+            self.kept = self.last.seq
+            self.read_on()
+
+    def _begun(self) -> tuple[Sweep, Mark]:
+        first = next(records(self._path), None)
         if first is None:
-            raise JournalError(f"{path} is empty", hint="the sweep never began: start it anew")
+            raise JournalError(f"{self._path} is empty", hint="the sweep never began: start it anew")
         if not isinstance(first.event, e.SweepOpened):
-            raise JournalError(f"{path} does not begin with the opening of a sweep")
+            raise JournalError(f"{self._path} does not begin with the opening of a sweep")
         try:
-            self.sweep = open_sweep(first.event)
+            return open_sweep(first.event), first.mark
         except (TypeError, ValueError, AttributeError) as error:
-            raise self._unfit(first, error) from None
-        self.last = first
-        self.judged: dict[int, dict[int, float]] = {}
-        self.read_on()
+            raise self._unfit(first.mark, error) from None
 
     def read_on(self) -> None:
         """Takes in what has been written since. Raises JournalError."""
-        for record in records(self._path, self.last):
+        for event, mark in records(self._path, self.last):
             try:
-                for order in step(self.sweep, record.event):
-                    if type(order) is e.Judge:
-                        self.judged.setdefault(order.trial, {})[order.step] = order.value
+                step(self.sweep, event)
             except (IllegalEvent, TypeError, ValueError, AttributeError) as error:
-                raise self._unfit(record, error) from None
-            self.last = record
+                raise self._unfit(mark, error) from None
+            self.last = mark
 
-    def _unfit(self, record: Record, error: Exception) -> JournalError:
+    def judged(self, trials: Collection[int]) -> dict[int, dict[int, float]]:
+        """What the pruner was asked about, of these trials: trial -> step -> value. They are read anew.
+
+        Raises JournalError.
+        """
+        found: dict[int, dict[int, float]] = {number: {} for number in trials}
+        try:
+            with self._path.open("rb") as file:
+                for line in file.read(self.last.end).splitlines():
+                    number = _REPORT.search(line)
+                    if number and int(number[1]) in found and isinstance(record := _loads(line), dict):
+                        event = from_json(record)
+                        assert isinstance(event, e.Reported)
+                        known = found[event.trial]
+                        value = to_judge(self.sweep.rules, max(known, default=None), event)
+                        if value is not None:
+                            known[event.step] = value
+        except (OSError, ValueError) as error:
+            raise JournalError(f"cannot read {self._path}: {error}") from None
+        return found
+
+    def _unfit(self, mark: Mark, error: Exception) -> JournalError:
         return JournalError(
-            f"{self._path}, record {record.seq} does not fit: {error}",
+            f"{self._path}, record {mark.seq} does not fit: {error}",
             hint="if nobody changed the file this is a bug of sweep: please report it with the file",
         )
 

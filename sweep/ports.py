@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweep.core.events import Event, Judge, Prefer, Tell
+from sweep.core.effects import Judge, Prefer, Tell
+from sweep.core.events import Event
 from sweep.core.model import Sweep
 
 
@@ -49,6 +50,7 @@ class Order:
     device: str
     report: dict[str, Any]  # mode, patterns, metrics: what the supervisor reads in the output
     keep: int  # bytes that the output may take
+    limits: Mapping[str, int] = field(default_factory=dict)  # memory: bytes of all its processes; processes
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Reply:
 
 
 Inbox = Callable[[Event], None]
+# trials -> of each, what the journal says that the pruner was asked about: step -> value
+Judged = Callable[[Collection[int]], Mapping[int, Mapping[int, float]]]
 
 
 class Search(Protocol):

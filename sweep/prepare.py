@@ -13,8 +13,9 @@ from typing import Any
 from sweep import rundir
 from sweep.config import command
 from sweep.config.model import SweepConfig
-from sweep.core.events import Launch
+from sweep.core.effects import Launch
 from sweep.core.model import Sweep
+from sweep.launch.limits import kept_by_kernel
 from sweep.ports import Order, Slot
 from sweep.rundir import SweepDir
 
@@ -78,6 +79,7 @@ class Preparer:
             device=slot.device,
             report={"mode": self._config.report.mode, "patterns": self._config.report.patterns},
             keep=self._config.logs.keep,
+            limits=limits(self._config),
         )
 
     def _argv(self, params: Mapping[str, Any], launch: Launch, paths: rundir.AttemptDir) -> list[str]:
@@ -86,6 +88,21 @@ class Preparer:
         assert self._config.command is not None
         words = command.render(self._config.command, params, extras(self._sweep.id, launch, paths))
         return [interpreter(words[0], self._environ), *words[1:]]
+
+
+def limits(config: SweepConfig) -> dict[str, int]:
+    """Those of one attempt that the file has, as its supervisor takes them."""
+    wanted = {"memory": config.memory, "processes": config.processes}
+    return {name: limit for name, limit in wanted.items() if limit is not None}
+
+
+def overseen(config: SweepConfig) -> list[str]:
+    """A warning where the kernel would not keep them here."""
+    wanted = limits(config)
+    if not wanted or kept_by_kernel(wanted):
+        return []
+    keys = " and ".join(f"`{name}`" for name in wanted)
+    return [f"{keys}: no control group may be made here, so each trial's supervisor looks itself, and may be late"]
 
 
 def sample_command(config: SweepConfig, number: int, params: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@
       space.yaml  source.json       the file as given; where it ran and from what
       space.1.yaml ...              the file as it was changed to later
       journal.jsonl                 every event, in order: the truth (journal.py)
+      journal.snapshot              the state as of one of them, where they are many (snapshot.py)
       study.log                     Optuna's journal storage (search.py)
       mlflow.json                   the follower's cursor and run ids (tracking)
       controller.json               how long the controller's loop works (tempo.py)
@@ -178,9 +179,13 @@ def find(project: Path, wanted: str | None) -> SweepDir:
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replaces the file as a whole. Raises OSError."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-    scratch.rename(path)
+    try:
+        with scratch.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+        scratch.rename(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)  # on a full disk what has got there would stay
+        raise
 
 
 def roll(path: Path, most: int) -> None:

@@ -75,7 +75,7 @@ class Session:
         clock: WallClock,
         environ: Mapping[str, str],
         view: View | None,
-        judged: Mapping[int, Mapping[int, float]],
+        told: journal.Replay | None,
         spare: Spare | None,
     ) -> None:
         config, directory = self.config, self.directory
@@ -94,7 +94,7 @@ class Session:
         self._closing.callback(nursery.close)
         post: list[Any] = []  # the controller does not exist yet
         search = self._make_search(lambda event: post[0](event), clock.now)
-        missed = search.reconcile(self.sweep, judged)
+        missed = search.reconcile(self.sweep, told.judged if told else lambda trials: {})
         disk = DiskWatch(directory, config.disk, clock.now)
         self._closing.callback(disk.stop)
         every = FIRST if self.pool.auto else EVERY  # a peak that is missed would be missed when devices are shared
@@ -102,7 +102,7 @@ class Session:
         self.controller = Controller(
             self.sweep,
             directory,
-            writer,
+            journal.Keeper(writer, self.sweep, told.kept if told else 0),
             clock,
             search,
             nursery,
@@ -213,7 +213,7 @@ def begin(
         writer.append(opened)
         writer.commit()
         _write_source(session, project)
-        session._wire(writer, clock, environ, view, {}, spare)
+        session._wire(writer, clock, environ, view, None, spare)
         projects.note(project, environ)
     except BaseException:
         session._closing.close()
@@ -265,7 +265,7 @@ def resume(
             writer.append(change)
             writer.commit()
             directory.copy(len(sweep.former)).write_bytes(change.text.encode())
-        session._wire(writer, clock, environ, view, told.judged, spare)
+        session._wire(writer, clock, environ, view, told, spare)
         _adopt(session)
         for event in events:
             if isinstance(event, e.ConfigChanged):
@@ -294,8 +294,8 @@ def _adopt(session: Session) -> None:
         session.controller.attempts.watch(number, attempt.number, open_pidfd(identity), skip=attempt.lines)
 
 
-def check(config: SweepConfig, where: str | None = None) -> None:
-    """What only Optuna and this version know to be wrong. where: the file. Raises ConfigError."""
+def check(config: SweepConfig, at: Callable[[str], str] | None = None) -> None:
+    """What only Optuna and this version know to be wrong. at: where a key stands. Raises ConfigError."""
     if not config.metric:
         return
     from sweep.search import build_pruner, build_sampler
@@ -304,6 +304,7 @@ def check(config: SweepConfig, where: str | None = None) -> None:
         build_sampler(config, config.seed)
         build_pruner(config)
     except ConfigError as error:
+        where = at(error.key or "") if at else None
         raise ConfigError(error.problem, where=where, key=error.key, hint=error.hint) from None
 
 

@@ -15,7 +15,7 @@ from sweep.core.events import AttemptEnded
 from sweep.core.model import Attempt, Outcome, Sweep
 from sweep.core.sharing import Sample, Sharing
 from sweep.ports import Devices
-from sweep.rundir import SweepDir
+from sweep.rundir import SweepDir, read_json
 
 
 class Sharer:
@@ -39,11 +39,16 @@ class Sharer:
         sample = self._sample(end.trial, attempt, end.at, crowded=False)
         others = (self._sweep.trials[number].attempts[-1] for number in self._sweep.live if number != end.trial)
         beside = sample.most > 1 or any(other.device == attempt.device for other in others)
-        crowded = end.hint == "oom" and beside
+        crowded = end.hint == "oom" and beside and not self._over_its_own(end)
         if said := self._sharing.learn(replace(sample, crowded=crowded)):
             self._note(said)
             self._devices.share(self._sharing.level)
         return replace(end, crowded=crowded)
+
+    def _over_its_own(self, end: AttemptEnded) -> bool:
+        """Whether it was `memory` of space.yaml that it went over, in which nobody else has a part."""
+        facts = read_json(self._directory.attempt(end.trial, end.attempt).exit) or {}
+        return bool(facts.get("limits", {}).get("over"))
 
     def _sample(self, trial: int, attempt: Attempt, ended: float, *, crowded: bool) -> Sample:
         used = _readings(self._directory.attempt(trial, attempt.number).usage)

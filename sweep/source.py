@@ -16,7 +16,8 @@ _LONGEST_DIFF = 1 << 20
 
 def gather(project: Path) -> dict[str, Any]:
     """The facts; git's are None outside a repository or without git. Takes some 50 to 100 ms."""
-    packages = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
+    described = [one.metadata for one in metadata.distributions()]  # each is parsed when it is asked for
+    packages = {one["Name"]: one["Version"] for one in described if one["Name"]}
     return {
         "git": _git_facts(project),
         "python": platform.python_version(),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator
 
+from sweep.core.blame import doubted
 from sweep.core.model import JOINT, Sweep
 from sweep.ports import Devices, Slot
 from sweep.slots.bundle import together
 
 PROBE = 0.25  # seconds between two tries of slots that somebody else holds
+EACH = 0.002  # more where there are many: a try costs 20 us, and waiting shall cost no more than 1 % of a core
 
 
 class Supply:
@@ -33,11 +35,13 @@ class Supply:
         self._devices.priority = sweep.rules.priority
         probing = now >= self._next_probe
         if probing:
-            self._next_probe = now + PROBE
+            self._next_probe = now + max(PROBE, EACH * len(self._devices.slots))
         if self._devices.per_trial > 1:
             yield from self._several(sweep, probing)
             return
-        for slot in self._devices.whole if sweep.wants_whole() else self._devices.slots:
+        doubtful = doubted(sweep)
+        slots = self._devices.whole if sweep.wants_whole() else self._devices.slots
+        for slot in sorted(slots, key=lambda slot: slot.device in doubtful) if doubtful else slots:
             if slot.id in sweep.held or slot.id in self._leased or (slot.id in self._foreign and not probing):
                 continue
             lease = self._devices.acquire(slot, {"sweep": sweep.id})

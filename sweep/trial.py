@@ -68,6 +68,17 @@ class Trial:
         self._checkpoints = False
         self._reports = ReportFile(folder, self.number, self.attempt) if folder else None
 
+    if not TYPE_CHECKING:  # to a type checker a name that is not here stays a mistake
+
+        def __getattr__(self, name):
+            """An objective written for Optuna asks its trial for more: says what stands for that here."""
+            hint = ""
+            if name.startswith("suggest_"):
+                hint = ": the ranges stand in space.yaml, and trial.params has what was chosen"
+            elif name == "should_prune":
+                hint = ": report() raises sweep.TrialPruned when the trial should end"
+            raise AttributeError(f"a sweep.Trial has no {name}{hint}")
+
     @property
     def params(self) -> dict[str, Any]:
         """This trial's configuration, constants included; empty outside a sweep."""
@@ -209,7 +220,8 @@ class Checkpoint:
 
     def __enter__(self) -> str:
         self._clear(self._scratch)
-        os.makedirs(self._scratch, 0o700)
+        os.makedirs(os.path.dirname(self._scratch), 0o700, exist_ok=True)  # only the last of several has the mode
+        os.mkdir(self._scratch, 0o700)
         return self._scratch
 
     def __exit__(

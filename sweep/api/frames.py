@@ -36,14 +36,19 @@ def trials_frame(
 
 def curves_frame(reports: Reports) -> pd.DataFrame:
     """One row a reported value, in the order in which they came."""
-    codes = np.array(reports.metric)
+    names = reports.names
+    codes = np.full((len(reports.kinds), len(names)), -1)  # kind -> its metrics, as indexes into names
+    for kind, metrics in zip(codes, reports.kinds, strict=True):
+        kind[: len(metrics)] = [names.index(name) for name in metrics]
+    metric = codes[np.array(reports.kind)]
+    row, column = np.nonzero(metric >= 0)
     return pd.DataFrame(
         {
-            "trial": np.array(reports.trial),
-            "attempt": np.array(reports.attempt),
-            "step": np.array(reports.step),
-            "time": _times(np.array(reports.time)),
-            "metric": pd.Categorical.from_codes(codes, categories=list(reports.names)),
+            "trial": np.array(reports.trial)[row],
+            "attempt": np.array(reports.attempt)[row],
+            "step": np.array(reports.step)[row],
+            "time": _times(np.array(reports.time)[row]),
+            "metric": pd.Categorical.from_codes(metric[row, column], categories=names),
             "value": np.array(reports.value),
         }
     )

@@ -6,7 +6,6 @@ each are 100,000 rows, and as many objects would take more time and room than th
 
 from __future__ import annotations
 
-import gc
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from sweep.cli.state import Followed
 from sweep.core.events import Event, Reported
 from sweep.core.model import Sweep
 from sweep.errors import IllegalEvent, JournalError
+from sweep.lines import no_collector
 from sweep.rundir import SweepDir
 from sweep.tracking.tail import Shrunk
 
@@ -23,27 +23,34 @@ _MOST = 2**63 - 1
 
 
 class Reports:
-    """Rows of what was reported; `metric` holds indexes into `names`. Times are seconds since the epoch."""
+    """What was reported, a row each; times are seconds since the epoch.
+
+    `kind` is the place in `kinds` of the metrics that the report had, `value` has theirs, report after report.
+    """
 
     def __init__(self) -> None:
-        self.names: dict[str, int] = {}
+        self.kinds: dict[tuple[str, ...], int] = {}
         self.trial = array("q")
         self.attempt = array("q")
         self.step = array("q")
         self.time = array("d")
-        self.metric = array("q")
+        self.kind = array("q")
         self.value = array("d")
+
+    @property
+    def names(self) -> list[str]:
+        """Of the metrics, in the order in which they came up."""
+        return list(dict.fromkeys(name for kind in self.kinds for name in kind))
 
     def saw(self, event: Event) -> None:
         if type(event) is not Reported:
             return
-        for name, value in event.metrics.items():
-            self.trial.append(event.trial)
-            self.attempt.append(event.attempt)
-            self.step.append(min(event.step, _MOST))
-            self.time.append(event.at)
-            self.metric.append(self.names.setdefault(name, len(self.names)))
-            self.value.append(value)
+        self.trial.append(event.trial)
+        self.attempt.append(event.attempt)
+        self.step.append(min(event.step, _MOST))
+        self.time.append(event.at)
+        self.kind.append(self.kinds.setdefault(tuple(event.metrics), len(self.kinds)))
+        self.value.extend(event.metrics.values())
 
 
 class Reader:
@@ -55,7 +62,7 @@ class Reader:
 
     def _open(self) -> None:
         self.reports = Reports()
-        with _reading(self.directory), _no_collector():
+        with _reading(self.directory), no_collector():
             self._followed = Followed(self.directory, self.reports.saw)
 
     @property
@@ -85,15 +92,3 @@ def _reading(directory: SweepDir) -> Iterator[None]:
     except IllegalEvent as error:
         hint = f"`sweep status {directory.id}` says which record it is"
         raise JournalError(f"{directory.journal} does not fit together: {error}", hint=hint) from None
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Nothing that is read here is garbage, and a kernel with its libraries has much to look through in vain."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

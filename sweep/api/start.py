@@ -15,9 +15,8 @@ from sweep.api.space import config_text, plain
 from sweep.cli.detached import start
 from sweep.cli.rounds import begun
 from sweep.config.document import Document
-from sweep.config.load import load, validate
-from sweep.config.model import SweepConfig
-from sweep.config.preflight import preflight, shadows
+from sweep.config.load import load_document, validate, warned
+from sweep.config.preflight import require, shadows
 from sweep.errors import ConfigError, NotFoundError
 from sweep.rundir import SweepDir
 
@@ -59,11 +58,12 @@ def run(
 
 
 def _file(space: Path, overrides: dict[str, Any], project: Path) -> dict[str, Any]:
-    config, warnings = load(space, overrides)
-    _check(config, project, str(space))
+    config, document = load_document(space, overrides)
+    require(config, document, project)
     what = begun(config, space, project, {})
-    session.check(what.config, str(space))
-    _say([*(f"warning: {text}" for text in (*warnings, *shadows(config, project))), *what.notes])
+    session.check(what.config, document.at)
+    warnings = (*warned(config, document), *shadows(config, project))
+    _say([*(f"warning: {text}" for text in warnings), *what.notes])
     return {"space": str(space), "overrides": overrides, "started_by": {}}
 
 
@@ -75,15 +75,10 @@ def _given(keys: Mapping[str, Any], overrides: dict[str, Any], project: Path) ->
     if config.from_best is not None:
         hint = '`Space.save("space.yaml", from_best=..., ...)` writes one'
         raise ConfigError("needs a file that tells the ranges to narrow", where=_GIVEN, key="from_best", hint=hint)
-    _check(config, project, _GIVEN)
-    session.check(config, _GIVEN)
+    require(config, document, project)
+    session.check(config, document.at)
     _say([f"warning: {text}" for text in shadows(config, project)])
     return {"config": config.model_dump(mode="json"), "text": config_text(document.data, _GIVEN, config.name)}
-
-
-def _check(config: SweepConfig, project: Path, where: str) -> None:
-    if problems := preflight(config, project):
-        raise ConfigError("\n".join(problems), where=where)
 
 
 def _say(lines: list[str]) -> None:

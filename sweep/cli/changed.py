@@ -12,7 +12,7 @@ from sweep.cli.rounds import is_copy
 from sweep.config.changes import new_wishes, takeover
 from sweep.config.load import load_document
 from sweep.config.model import SweepConfig
-from sweep.config.preflight import preflight
+from sweep.config.preflight import require
 from sweep.config.rules import rules
 from sweep.core.events import ConfigChanged, SweepOpened
 from sweep.core.model import Rules, Sweep, SweepState
@@ -75,9 +75,12 @@ def change(sweep: Sweep, directory: SweepDir, space: Path, overrides: Mapping[st
         raise refusal
     if not found:
         return None
-    if problems := preflight(new, directory.path.parent.parent):
-        raise ConfigError("\n".join(problems), where=str(space), hint=frozen)
-    session.check(new, str(space))
+    try:
+        require(new, document, directory.path.parent.parent)
+    except ConfigError as error:
+        error.hint = frozen
+        raise
+    session.check(new, document.at)
     before, after = rules(old), rules(new)
     differing = [f.name for f in fields(Rules) if getattr(before, f.name) != getattr(after, f.name)]
     return ConfigChanged(

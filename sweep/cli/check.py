@@ -14,27 +14,28 @@ from rich.table import Table
 
 from sweep.cli import words
 from sweep.cli.rounds import begun
-from sweep.config.load import load
+from sweep.config.load import load_document, warned
 from sweep.config.model import SweepConfig
-from sweep.config.preflight import preflight, shadows
-from sweep.errors import ConfigError
-from sweep.prepare import sample_command
+from sweep.config.preflight import require, shadows
+from sweep.prepare import overseen, sample_command
 from sweep.search import preview
 from sweep.session import check
 from sweep.slots.opening import open_pool
+from sweep.tracking.uri import tracking_uri
 
 SAMPLES = 5
 
 
 def check_file(space: Path, overrides: Mapping[str, Any], *, as_json: bool) -> None:
     """Prints the space, sampled configurations with their command lines, and slots. Raises SweepError."""
-    config, warnings = load(space, overrides)
-    if problems := preflight(config, Path.cwd()):
-        raise ConfigError("\n".join(problems), where=str(space))
+    config, file = load_document(space, overrides)
+    require(config, file, Path.cwd())
+    warnings = [*warned(config, file), *shadows(config, Path.cwd()), *overseen(config)]
     what = begun(config, space, Path.cwd(), {})
     config = what.config
-    check(config, str(space))
-    warnings += shadows(config, Path.cwd())
+    check(config, file.at)
+    if config.mlflow.enabled:
+        tracking_uri(config.mlflow.model_dump(), Path.cwd(), os.environ)  # raises for one that MLflow would refuse
     per_trial = config.devices_per_trial
     pool = open_pool(config.devices, config.slots_per_device, os.environ, per_trial=per_trial)
     try:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "verbs"]  # all of them
 
+PRIORITY = click.option(
+    "--priority", type=click.IntRange(-100, 100), default=0, show_default=True, help="Who waits is served by it."
+)
+
 
 @cli.command()
 @click.argument("space", type=click.Path(path_type=Path))
@@ -59,22 +63,30 @@ def run(
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.option("--name", help="Of the job; by default the script's.")
 @click.option("--devices", default="1", show_default=True, help="How many, or which: gpu:1, cpu:4, [0].")
+@PRIORITY
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A key of space.yaml: --set trial_timeout=2h."
+)
 @AS_JSON
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND...")
-def submit(name: str | None, devices: str, as_json: bool, command: Sequence[str]) -> None:
+def submit(
+    name: str | None, devices: str, priority: int, settings: Sequence[str], as_json: bool, command: Sequence[str]
+) -> None:
     """Runs one command in the background, on the next free device: `sweep submit -- python train.py`.
 
-    Jobs wait for devices in the order in which they were submitted.
+    Jobs of one priority wait for devices in the order in which they were submitted.
     """
     from sweep.cli.run import submit_job
 
-    sys.exit(submit_job(name, devices, command, as_json=as_json))
+    keys = {**({"name": name} if name else {}), **_overrides(settings, {})}
+    sys.exit(submit_job(command, devices, keys, priority, as_json=as_json))
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})
 @click.option("--devices", default="1", show_default=True, help="How many, or which: gpu:1, cpu:4, [0].")
+@PRIORITY
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND...")
-def exec_(devices: str, command: Sequence[str]) -> None:
+def exec_(devices: str, priority: int, command: Sequence[str]) -> None:
     """Runs one command here and now on a free device: `sweep exec -- python train.py`.
 
     It waits in the same line as sweeps and jobs, and nobody gets its device while it runs. Its exit code is the
@@ -82,7 +94,7 @@ def exec_(devices: str, command: Sequence[str]) -> None:
     """
     from sweep.cli.exec import exec_command
 
-    sys.exit(exec_command(devices, command))
+    sys.exit(exec_command(devices, command, priority))
 
 
 @cli.group(invoke_without_command=True)
@@ -103,8 +115,9 @@ def devices(context: click.Context, watch: bool, as_json: bool) -> None:
 def heal(device: str | None, as_json: bool) -> None:
     """Brings DEVICE back into service: its number, its UUID or the beginning of one; all without a word.
 
-    A device goes out of service when different trials fail on it one after another and elsewhere do not, or when
-    its memory has suffered errors. Heal it when it was reset, or looked after.
+    A device goes out of service when different trials fail on it one after another and elsewhere go well, when
+    its driver reports that it failed, or when its memory has suffered errors. Heal it when it was reset, or looked
+    after.
     """
     from sweep.cli.heal import heal_devices
 
@@ -164,11 +177,9 @@ def resume(sweep: str | None, detach: bool, **options: Any) -> None:
     Trials that still run are adopted, and nothing that they said is lost. What was changed in its file since is
     told and taken over, or refused where the study cannot follow.
     """
-    with _spare(detach) as spare:
-        from sweep.cli.run import resume_sweep
+    from sweep.cli.run import resume_sweep
 
-        code = resume_sweep(sweep, spare, detach=detach, **options)
-    sys.exit(code)
+    sys.exit(resume_sweep(sweep, detach=detach, **options))
 
 
 def _spare(detach: bool) -> AbstractContextManager[Spare | None]:

@@ -29,9 +29,11 @@ POLL = 0.1
 
 def stop(wanted: str | None, trial: int | None, *, now: bool, as_json: bool) -> None:
     """Ends a sweep, or one trial of it, and waits until its processes are gone."""
-    sweep, directory = _find(wanted, running=True)
+    sweep, directory = _find(wanted)
     if trial is not None and trial not in sweep.trials:
         raise NotFoundError(f"{sweep.id} has no trial {trial}", hint=f"`sweep status {sweep.id}` lists them")
+    if sweep.state.ended:
+        raise UsageError(f"{sweep.id} has ended already ({sweep.state.value})")
     event = e.StopAsked(0.0, trial, now)
     if not order(directory, event):
         _drive(directory, event, until=lambda state: _is_over(state, trial))
@@ -40,7 +42,7 @@ def stop(wanted: str | None, trial: int | None, *, now: bool, as_json: bool) -> 
         time.sleep(POLL)
         for _ in followed.news():
             pass
-    _say(directory, as_json, "stopped" if trial is None else f"trial {trial} stopped")
+    say(directory, as_json, "stopped" if trial is None else f"trial {trial} stopped")
 
 
 def pause(wanted: str | None, *, as_json: bool) -> None:
@@ -87,7 +89,7 @@ def _change(wanted: str | None, event: e.Event, told: str, as_json: bool) -> Non
     sweep, directory = _find(wanted)
     if not place(sweep, directory, event):
         told = f"its controller is gone: `sweep resume {sweep.id}` brings it back, and then this is done"
-    _say(directory, as_json, told)
+    say(directory, as_json, told)
 
 
 def place(sweep: Sweep, directory: SweepDir, event: e.Event) -> bool:
@@ -147,20 +149,16 @@ def _is_over(sweep: Sweep, trial: int | None) -> bool:
     return sweep.state.ended or (trial is not None and sweep.trials[trial].state.terminal)
 
 
-def _find(wanted: str | None, *, running: bool = False) -> tuple[Sweep, SweepDir]:
+def _find(wanted: str | None) -> tuple[Sweep, SweepDir]:
     directory = rundir.find(Path.cwd(), wanted)
-    sweep = journal.replay(directory.journal)
-    if running and sweep.state.ended:
-        raise UsageError(f"{sweep.id} has ended already ({sweep.state.value})")
-    return sweep, directory
+    return journal.replay(directory.journal), directory
 
 
-def _say(directory: SweepDir, as_json: bool, told: str) -> None:
+def say(directory: SweepDir, as_json: bool, told: str) -> None:
+    """What has been done; for a program the sweep as it is now."""
     if not as_json:
         click.echo(f"{directory.id}: {told}")
         return
-    from sweep.cli.document import sweep_document
-
     sweep = journal.replay(directory.journal)
     alive = rundir.locked(directory.controller_lock)
     click.echo(json.dumps(sweep_document(sweep, directory, controller_alive=alive)))

@@ -38,13 +38,14 @@ _FROM_THE_TERMINAL = 0x80  # SI_KERNEL in siginfo.h: the whole process group has
 _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them
 
 
-def exec_command(devices: str, command: Sequence[str]) -> int:
+def exec_command(devices: str, command: Sequence[str], priority: int) -> int:
     """Returns the command's exit code, 128 + signal where one ended it. Raises SweepError."""
     if shutil.which(command[0]) is None:
         print(f"sweep: {command[0]}: command not found", file=sys.stderr)
         return 127
     number, wanted = _wanted(devices)
     pool = open_pool(wanted, 1, os.environ, per_trial=number)
+    pool.priority = priority
     try:
         taken = _wait(pool, {"command": _title(command)})
     finally:

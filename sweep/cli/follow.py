@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from rich.console import Console
 
 from sweep import rundir
+from sweep.cli.control import say
 from sweep.cli.live import LiveTable, can_draw
 from sweep.cli.plain import PlainLines
 from sweep.cli.state import Followed
@@ -27,12 +29,12 @@ POLL = 0.1
 CHUNK = 1 << 16
 
 
-def attach(wanted: str | None, *, plain: bool) -> None:
+def attach(wanted: str | None, *, plain: bool, as_json: bool) -> None:
     """The live table until the sweep ends or its controller is gone; Ctrl-C only leaves."""
     directory = rundir.find(Path.cwd(), wanted)
-    console = Console()
-    table = None if plain or not can_draw(console) else LiveTable(console, Path.cwd(), attached=True)
-    view: View = table or PlainLines(sys.stdout)
+    console = Console(stderr=as_json)
+    table = None if plain or as_json or not can_draw(console) else LiveTable(console, Path.cwd(), attached=True)
+    view: View = table or PlainLines(sys.stderr if as_json else sys.stdout)
     followed = Followed(directory)
     sweep = followed.sweep
     try:
@@ -43,26 +45,33 @@ def attach(wanted: str | None, *, plain: bool) -> None:
                 for event in followed.news():
                     view.saw(event, sweep)
     except KeyboardInterrupt:
-        print(f"{sweep.id} goes on; `sweep attach {sweep.id}` comes back to it")
+        say(directory, as_json, f"goes on; `sweep attach {sweep.id}` comes back to it")
         return
-    if sweep.state.ended:
+    if as_json:
+        say(directory, as_json, "")
+    elif sweep.state.ended:
         print_summary(console, sweep, directory)
     else:
         print(f"{sweep.id} has no controller; `sweep resume {sweep.id}` goes on with it")
 
 
-def logs(wanted: str | None, trial: int | None, *, attempt: int | None, follow: bool, lines: int | None) -> None:
+def logs(
+    wanted: str | None, trial: int | None, *, attempt: int | None, follow: bool, lines: int | None, as_json: bool
+) -> None:
     """The output of a trial, or of the controller; `follow` until that has ended."""
     directory = rundir.find(Path.cwd(), wanted)
+    about = {"id": directory.id, "trial": trial, "attempt": None} if as_json else None
     if trial is None:
-        _show(directory.controller_log, lines, follow, lambda: rundir.locked(directory.controller_lock))
+        path = directory.controller_log
+        _show(path, lines, follow, lambda: rundir.locked(directory.controller_lock), about)
         return
     number = attempt or _newest(directory, trial)
     paths = directory.attempt(trial, number)
     if not paths.path.is_dir():
         raise NotFoundError(f"trial {trial} of {directory.id} has no attempt {number}")
     followed = Followed(directory)
-    _show(paths.output, lines, follow, lambda: not paths.exit.exists() and _runs(followed, trial, number))
+    about = {**about, "attempt": number} if about else None
+    _show(paths.output, lines, follow, lambda: not paths.exit.exists() and _runs(followed, trial, number), about)
 
 
 def _newest(directory: SweepDir, trial: int) -> int:
@@ -82,23 +91,37 @@ def _runs(followed: Followed, trial: int, attempt: int) -> bool:
     return live is not None and live.number == attempt
 
 
-def _show(path: Path, lines: int | None, follow: bool, grows: Callable[[], bool]) -> None:
+def _show(
+    path: Path, lines: int | None, follow: bool, grows: Callable[[], bool], about: dict[str, Any] | None
+) -> None:
+    """about: for a program, what its document says beside the lines; it comes when all of them are there."""
     out = sys.stdout.buffer
-    log = _Log(path)
+    chunks = _chunks(path, lines, follow, grows)
     try:
-        if lines is not None:
-            out.writelines(_last_lines(log.news(), lines))
-        while True:
-            last = not (follow and grows())
-            out.writelines(log.news())
+        if about is not None:
+            text = b"".join(chunks).decode(errors="replace")
+            found = text.removesuffix("\n").split("\n") if text else []
+            print(json.dumps({**about, "path": str(path), "lines": found}))
+            return
+        for chunk in chunks:
+            out.write(chunk)
             out.flush()
-            if last:
-                return
-            time.sleep(POLL)
     except FileNotFoundError:
         raise NotFoundError(f"there is no {path}") from None
     except KeyboardInterrupt:
         os._exit(130)
+
+
+def _chunks(path: Path, lines: int | None, follow: bool, grows: Callable[[], bool]) -> Iterator[bytes]:
+    log = _Log(path)
+    if lines is not None:
+        yield from _last_lines(log.news(), lines)
+    while True:
+        last = not (follow and grows())
+        yield from log.news()
+        if last:
+            return
+        time.sleep(POLL)
 
 
 class _Log:

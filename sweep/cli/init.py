@@ -285,4 +285,4 @@ def _value(value: Any) -> str:
 def _scalar(text: str, *, spaces: bool = False) -> str:
     """Text as YAML, in quotes unless it is plainly text. JSON's quoting is YAML's too."""
     plain = re.fullmatch(r"[A-Za-z][\w./={}, -]*", text) if spaces else _PLAIN.fullmatch(text)
-    return text if plain and text.lower() not in _WORDS else json.dumps(text)
+    return text if plain and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=not text.isprintable())

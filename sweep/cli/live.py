@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -47,7 +48,7 @@ class LiveTable:
     """
 
     def __init__(self, console: Console, project: Path, *, detach: bool = False, attached: bool = False) -> None:
-        self._console = console
+        self.console = console
         self._project = project
         self._detach, self._attached = detach, attached
         self._camera: Camera | None = None
@@ -80,9 +81,9 @@ class LiveTable:
         if self._observer is None:
             self._observer = Observer(SweepDir(self._project / ROOT / self._picture.id))
         picture = self._observer.observe(self._picture)
-        width, height = self._console.size
+        width, height = self.console.size
         if self._width not in (0, width):  # lines that were wrapped anew cannot be overwritten where they stood
-            self._console.control(Control.clear(), Control.home())
+            self.console.control(Control.clear(), Control.home())
         self._width = width
         return render(picture, width, height - 1, detach=self._detach, attached=self._attached)
 
@@ -94,6 +95,13 @@ class LiveTable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+
+class LastingConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more: the sweep goes on all the same."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
 
 
 def can_draw(console: Console) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from sweep import journal, projects, rundir
 from sweep.cli import words
-from sweep.cli.document import best_document, state_word, sweep_document, trial_document
+from sweep.cli.document import best_document, command_line, state_word, sweep_document, trial_document
 from sweep.cli.sync import standing
 from sweep.core.model import Sweep
 from sweep.errors import JournalError
@@ -86,13 +87,17 @@ def show_best(wanted: str | None, *, as_json: bool) -> None:
 def show_list(*, everywhere: bool, as_json: bool) -> None:
     """The sweeps of this folder, or also those of the others in which this user has begun any."""
     folders = dict.fromkeys([*(projects.known(os.environ) if everywhere else ()), Path.cwd()])
+    directories = [one for folder in folders for one in _readable(folder)]
     found: list[dict[str, Any]] = []
-    for directory in (one for folder in folders for one in _readable(folder)):
+    for directory in directories:
         try:
             sweep = journal.replay(directory.journal)
         except JournalError:
-            continue  # not a sweep, or one that `status` will explain
+            if directory.journal.exists() and directory.journal.stat().st_size:
+                print(f"{directory.id} cannot be read; `sweep status {directory.id}` says why", file=sys.stderr)
+            continue
         best = sweep.trials[sweep.best] if sweep.best is not None else None
+        jobs = [] if sweep.rules.metrics else list(sweep.trials.values())  # of which there is one, or none yet
         found.append(
             {
                 "id": sweep.id,
@@ -101,6 +106,7 @@ def show_list(*, everywhere: bool, as_json: bool) -> None:
                 "directory": str(directory.path),
                 "counts": {state.value: count for state, count in sweep.counts.items()},
                 "best": trial_document(sweep, best, directory) if best else None,
+                "job": next((command_line(sweep, one, directory) for one in jobs), None),
             }
         )
     archived = [path.absolute() for folder in folders for path in rundir.archives(folder)]
@@ -109,17 +115,22 @@ def show_list(*, everywhere: bool, as_json: bool) -> None:
         print(json.dumps({"sweeps": found, "archived": packed}))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("sweep", "state", "complete", "pruned", "failed", "best", *(["folder"] if everywhere else [])):
+    titles = {"job": any(one["job"] for one in found), "folder": everywhere}
+    more = [title for title, wanted in titles.items() if wanted]
+    for title in ("sweep", "state", "complete", "pruned", "failed", "best", *more):
         right = title in ("complete", "pruned", "failed")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
     for one in found:
         counts, best = one["counts"], one["best"]
         value = ", ".join(words.number(v) for v in best["values"]) if best else ""
         done = (str(counts[state]) for state in ("COMPLETE", "PRUNED", "FAIL"))
-        place = [words.clean(str(Path(one["directory"]).parent.parent))] if everywhere else []
-        table.add_row(one["id"], one["state"], *done, value, *map(Text, place))
+        texts = {"job": one["job"] or "", "folder": str(Path(one["directory"]).parent.parent)}
+        table.add_row(one["id"], one["state"], *done, value, *(Text(words.clean(texts[title])) for title in more))
     console = Console()
-    console.print(table)
+    if directories or archived:
+        console.print(table)
+    else:
+        print(f"no sweep in {Path.cwd()} yet: `sweep run space.yaml` starts one")
     for path in archived:
         console.print(f"{rundir.archived_id(path)} is archived: {path}", style="dim", markup=False, soft_wrap=True)
 
@@ -129,22 +140,6 @@ def _readable(project: Path) -> list[SweepDir]:
         return rundir.sweeps(project)
     except OSError:  # it went, or was closed to us, while we looked
         return []
-
-
-def open_ui(wanted: str | None, port: int) -> None:
-    from sweep.tracking.ui import ui_command, ui_url
-    from sweep.tracking.uri import tracking_uri
-
-    project, settings = Path.cwd(), {}
-    if wanted is not None:
-        sweep, directory, _ = _load(wanted)
-        project, settings = directory.path.parent.parent, sweep.config["mlflow"]
-    uri = tracking_uri(settings, project, os.environ)
-    argv, env = ui_command(uri, project, port)
-    print(f"MLflow: {ui_url(uri, argv)}" + ("  (Ctrl-C ends it)" if argv else ""), flush=True)
-    if argv:
-        os.chdir(project)
-        os.execvpe(argv[0], argv, env)
 
 
 def _load(wanted: str | None) -> tuple[Sweep, SweepDir, bool]:

@@ -15,8 +15,12 @@ from sweep.tracking.tail import Tail
 class Followed:
     """`sweep` is the state so far; only what is new is read. Raises JournalError where nothing can be read."""
 
-    def __init__(self, directory: SweepDir, saw: Callable[[Event], None] = lambda event: None) -> None:
+    def __init__(self, directory: SweepDir, saw: Callable[[Event], None] | None = None) -> None:
         """saw: is told every event up to now."""
+        if saw is None:
+            told = journal.Replay(directory.journal)
+            self.sweep, self._tail = told.sweep, Tail(directory.journal, told.last)
+            return
         self._tail = Tail(directory.journal)
         sweep: Sweep | None = None
         while events := list(self._tail.read()):

@@ -129,7 +129,11 @@ def _failure(sweep: Sweep, directory: SweepDir) -> list[Text]:
     how = words.result(trial.state, trial.outcome)
     title = Text.assemble((f"trial {trial.number}", STRONG), " ", (how, "red"), f": {words.clean(trial.why)}")
     lines = [title, *(Text.assemble(("  | ", LABEL), text) for text in said)]
-    return [*lines, _labelled("log", (str(log), ""))]
+    lines.append(_labelled("log", (str(log), "")))
+    if trial.why.startswith("exited 0") and not trial.latest:  # nothing went wrong but that it said nothing
+        way = f"sweep.current_trial().report(step, {words.clean(sweep.rules.metrics[0])}=...)"
+        lines.append(_labelled("to report", (way, ""), (" in the script; or `report:` reads its output", LABEL)))
+    return lines
 
 
 def _counts(sweep: Sweep) -> list[Text]:

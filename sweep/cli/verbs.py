@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,11 +60,12 @@ def enqueue(sweep: str, params: Sequence[str], as_json: bool) -> None:
 @cli.command()
 @SWEEP
 @PLAIN
-def attach(sweep: str | None, plain: bool) -> None:
+@AS_JSON
+def attach(sweep: str | None, plain: bool, as_json: bool) -> None:
     """The live table of a running sweep; leaving it (Ctrl-C) stops nothing."""
     from sweep.cli.follow import attach as follow
 
-    follow(sweep, plain=plain)
+    follow(sweep, plain=plain, as_json=as_json)
 
 
 @cli.command()
@@ -72,12 +74,15 @@ def attach(sweep: str | None, plain: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Goes on as it grows, until the trial has ended.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last so many lines.")
 @click.option("--attempt", type=click.IntRange(min=1), help="The newest if it is left out.")
-def logs(sweep: str | None, trial: int | None, follow: bool, lines: int | None, attempt: int | None) -> None:
+@AS_JSON
+def logs(
+    sweep: str | None, trial: int | None, follow: bool, lines: int | None, attempt: int | None, as_json: bool
+) -> None:
     """The output of TRIAL; of the controller if TRIAL is left out."""
     from sweep.cli.follow import logs as show
 
     sweep, trial = _sweep_and_trial(sweep, trial)
-    show(sweep, trial, attempt=attempt, follow=follow, lines=lines)
+    show(sweep, trial, attempt=attempt, follow=follow, lines=lines, as_json=as_json)
 
 
 @cli.command()
@@ -221,9 +226,9 @@ def sync(sweep: str | None, as_json: bool) -> None:
 @click.option("--port", default=5000, show_default=True, help="On loopback; another one if it is taken.")
 def ui(sweep: str | None, port: int) -> None:
     """The MLflow UI on this folder's store (or SWEEP's), on loopback."""
-    from sweep.cli.show import open_ui
+    from sweep.cli.ui import open_ui
 
-    open_ui(sweep, port)
+    sys.exit(open_ui(sweep, port))
 
 
 @cli.command()

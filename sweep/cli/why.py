@@ -41,6 +41,8 @@ def history(directory: SweepDir, number: int) -> tuple[list[dict[str, Any]], Swe
             sweep = open_sweep(event)
             continue
         step(sweep, event)
+        if isinstance(event, e.AttemptStarted) and event.trial == number:
+            reports = 0
         if isinstance(event, e.Reported) and event.trial == number:
             reports += 1
         text = _tell(event, sweep, directory, number, reports)
@@ -58,7 +60,7 @@ def _tell(event: e.Event, sweep: Sweep, directory: SweepDir, number: int, report
     match event:
         case e.TrialSampled() if event.number == number:
             by = "the user" if event.origin == "enqueued" else "the sampler"
-            return f"configured by {by}: {words.parameters(event.params)}"
+            return f"configured by {by}: {words.parameters(event.params)}" if event.params else "taken in"
         case e.ControllerStarted() if number in sweep.live:
             return f"process {event.pid} took the sweep over; the trial ran on"
         case e.AttemptStarted() if event.trial == number:

@@ -29,7 +29,7 @@ _FOR_GOOD: dict[KeyPath, str] = {
     ("mlflow", "tags"): "the runs so far have them",
     ("mlflow", "artifacts"): "the runs so far were made by it",
 }
-_LATER = ("command", "objective", "cwd", "env", "report", "warm")
+_LATER = ("command", "objective", "cwd", "env", "report", "warm", "memory", "processes")
 _UNSHOWN = ("storage", "tracking_uri", "tags", "on_finish", "on_fail")
 _COUNT = ("grid", "brute")  # samplers that try every configuration, by the beginning of their names
 _NO_RELATION = ("tpe", "random", "qmc")  # samplers to which a parameter of another range is not a new one

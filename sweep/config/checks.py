@@ -101,7 +101,8 @@ def _patterns(config: SweepConfig, broken: set[str]) -> Iterator[Problem]:
             hint = (
                 f"call a group `(?P<{metric}>...)`" if metric.isidentifier() else "a group's name is an identifier"
             )
-            yield Problem(f"finds {listed(sorted(groups))}, but not the metric `{metric}`", path, hint)
+            finds = listed(sorted(groups)) or "only a step"
+            yield Problem(f"finds {finds}, but not the metric `{metric}`", path, hint)
 
 
 def _conditions(config: SweepConfig, broken: set[str]) -> Iterator[Problem]:

@@ -49,6 +49,10 @@ class Document:
                 break
         return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
+    def at(self, key: str) -> str:
+        """The same for a key as people write it: `space.yaml:9`."""
+        return str(self.place(tuple(key.split("."))))
+
     def set(self, key: str, value: Any) -> None:
         """Sets one dotted key, making the mappings on the way. Raises ConfigError where there is no such place."""
         option, rest = f"--set {key}", key.split(".")

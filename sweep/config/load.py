@@ -24,7 +24,7 @@ from sweep.config.reading import read
 from sweep.config.rounds import FromBest, Hook
 from sweep.config.words import KeyPath, Problem, found, suggest
 
-LATER = ("engine", "image", "constraints")
+LATER = ("engine", "image")
 
 _REQUIRED = {
     "metric": "name what the trials report: `metric: val_acc`, or --set metric=val_acc",
@@ -87,7 +87,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> tuple[SweepC
     overrides: dotted keys of sweep's own grammar to values, set after the file is read and translated.
     """
     config, document = load_document(path, overrides)
-    return config, [document.tell(problem) for problem in (*document.warnings, *odd(config))]
+    return config, warned(config, document)
 
 
 def load_document(path: Path, overrides: Mapping[str, Any] | None = None) -> tuple[SweepConfig, Document]:
@@ -96,6 +96,11 @@ def load_document(path: Path, overrides: Mapping[str, Any] | None = None) -> tup
     for key, value in (overrides or {}).items():
         document.set(key, value)
     return validate(document, name=safe(path.stem)), document
+
+
+def warned(config: SweepConfig, document: Document) -> list[str]:
+    """What is allowed and odd, each with its place."""
+    return [document.tell(problem) for problem in (*document.warnings, *odd(config))]
 
 
 def validate(document: Document, name: str) -> SweepConfig:
@@ -113,6 +118,15 @@ def validate(document: Document, name: str) -> SweepConfig:
     for keys, check in CHECKS:
         if not keys & broken:
             problems += [Problem(p.message, _path(document.data, p.path), p.hint) for p in check(config, doubtful)]
+    if problems:
+        raise document.error(problems)
+    return config
+
+
+def by_itself(document: Document) -> SweepConfig:
+    """The document as a SweepConfig, each key looked at by itself: a job has no metric. Raises ConfigError."""
+    problems = list(document.problems)
+    config, _, _ = _cut(document, document.data, problems)
     if problems:
         raise document.error(problems)
     return config

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from sweep.config.disk import Disk, Logs
+from sweep.config.disk import Disk, Logs, Size
 from sweep.config.failures import Budget, Failure, Retry, Stall
 from sweep.config.parameters import (
     Categorical,
@@ -101,9 +101,9 @@ class Report(Model):
         problems = []
         for index, pattern in enumerate(self.patterns):
             try:
-                if not set(re.compile(pattern).groupindex) - {"step"}:
+                if not re.compile(pattern).groupindex:
                     hint = r"name what it finds after the metric: `(?P<val_acc>[\d.]+)`"
-                    problems.append(Problem("has no named group beside `step`", ("pattern", index), hint))
+                    problems.append(Problem("has no named group", ("pattern", index), hint))
             except (re.error, OverflowError, RecursionError) as error:
                 problems.append(Problem(f"is no regular expression: {error}", ("pattern", index)))
         if problems:
@@ -272,6 +272,9 @@ class SweepConfig(Model):
     fail_fast: Annotated[int, Field(strict=True, ge=0), BeforeValidator(_fail_fast)] = 3
     fail_rate: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     grace: Pause = 30.0
+    memory: Annotated[Size, Field(ge=10_000_000)] | None = None  # of one attempt, all its processes together
+    processes: Count | None = None  # the same, threads counted
+    constraints: Annotated[list[Literal["oom"]], BeforeValidator(_names)] = Field(default_factory=list)
     checkpoints: Checkpoints = Checkpoints()
     disk: Disk = Disk()
     logs: Logs = Logs()

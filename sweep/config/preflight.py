@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sweep.config.command import python_runs
+from sweep.config.document import Document
 from sweep.config.load import load
 from sweep.config.model import SweepConfig
 from sweep.config.words import nearest, suggest
@@ -42,6 +43,12 @@ def preflight(config: SweepConfig, project_dir: Path) -> list[str]:
         if _returns(file, known, project_dir):
             problems.append(f"run: {file} would start itself without end; say how often: `rounds: 3` beside `run`")
     return problems
+
+
+def require(config: SweepConfig, document: Document, project_dir: Path) -> None:
+    """Raises ConfigError where something is not there: each problem with the place of its key."""
+    if problems := preflight(config, project_dir):
+        raise ConfigError("\n".join(f"{document.at(one.partition(':')[0])}: {one}" for one in problems))
 
 
 def _next(config: SweepConfig, project_dir: Path) -> list[tuple[Path, bool]]:

@@ -1,4 +1,4 @@
-"""The journal as a type: what can happen (events) and what can be ordered (effects).
+"""The journal as a type: what can happen.
 
 An event is a fact that is not a consequence of earlier events. Each is one line of `journal.jsonl`:
 
@@ -7,8 +7,6 @@ An event is a fact that is not a consequence of earlier events. Each is one line
 `v` is SCHEMA, `seq` counts from 0 without gaps, `at` is in seconds since the epoch. Numbers that JSON lacks
 are the strings "NaN", "Infinity", "-Infinity". Within one schema version fields are only ever added, with a
 default; a reader ignores fields that it does not know and refuses events and versions that it does not know.
-
-An effect is an order of the machine to an edge. Effects are never written: they follow from the events.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.core.model import Outcome, Rules, TrialState, Verdict
+from sweep.core.model import Rules
 
 SCHEMA = 1
 
@@ -190,10 +188,10 @@ class AttemptEnded(Event):
     code/signal: of the command's first process; both None if nobody saw it end (lost). acknowledged: the verdict
     that the trial itself took notice of, or "prune" where it raised TrialPruned by itself. signalled: the
     supervisor had to use signals. cause: the last error line, for people and for telling failures apart.
-    hint: what the evidence says about the failure ("oom"), if it says anything. action: what space.yaml wants for
-    such a failure: "retry", "fail", "stop" (the sweep), or "" where it says nothing. peak: the most that was
-    measured, in bytes, where memory ran out: "memory", and "device_memory" where there is one. device_lost: why it
-    is its device that failed, and not the trial; empty where nothing says so.
+    hint: what the evidence says about the failure: "oom", "limit" (ended for another one than memory), or "".
+    action: what space.yaml wants for such a failure: "retry", "fail", "stop" (the sweep), or "" where it says
+    nothing. peak: the most that was measured, in bytes, where memory ran out: "memory", and "device_memory" where
+    there is one. device_lost: why it is its device that failed, and not the trial; empty where nothing says so.
     crowded: memory ran out while others had shares of its device.
     """
 
@@ -289,89 +287,6 @@ class Noted(Event):
 
     text: str
     trial: int | None = None
-
-
-@dataclass(frozen=True)
-class Effect:
-    pass
-
-
-@dataclass(frozen=True)
-class Ask(Effect):
-    """Sample one configuration; answered by TrialSampled or SamplerExhausted."""
-
-
-@dataclass(frozen=True)
-class Prefer(Effect):
-    """Hand these parameters out at the next Ask."""
-
-    params: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class MakeRun(Effect):
-    """Make the trial's MLflow run ahead; answered by RunLinked."""
-
-    trial: int
-
-
-@dataclass(frozen=True)
-class Launch(Effect):
-    """Start the attempt on this leased slot; answered by AttemptStarted or LaunchFailed."""
-
-    trial: int
-    attempt: int
-    slot: str
-
-
-@dataclass(frozen=True)
-class Release(Effect):
-    """Give back the lease of a slot that was offered."""
-
-    slot: str
-
-
-@dataclass(frozen=True)
-class Judge(Effect):
-    """Tell Optuna this intermediate value; answered by PruneAdvised, or not at all."""
-
-    trial: int
-    attempt: int
-    step: int
-    value: float
-
-
-@dataclass(frozen=True)
-class Tell(Effect):
-    """The trial is over; Optuna is told this, once."""
-
-    trial: int
-    state: TrialState
-    values: tuple[float, ...] | None
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True)
-class Deliver(Effect):
-    """Let the attempt know a verdict: the file, after `grace` seconds SIGTERM, `kill_after` later SIGKILL."""
-
-    trial: int
-    attempt: int
-    verdict: Verdict
-    grace: float
-    kill_after: float
-
-
-@dataclass(frozen=True)
-class Discard(Effect):
-    """Delete this checkpoint: newer or better ones are kept. `directory` is relative to the sweep's folder."""
-
-    directory: str
-
-
-@dataclass(frozen=True)
-class Finish(Effect):
-    """The sweep has ended; `state` and `why` are in the state."""
 
 
 EVENTS: dict[str, type[Event]] = {

@@ -15,6 +15,26 @@ _MEMORY = re.compile(
     re.IGNORECASE,
 )
 _LONGEST = 300
+_NEARLY = 0.9  # of a limit: the kernel charges in batches
+
+
+def excess(limits: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(cause, hint) of an attempt that was ended for going over a limit; None where it was not.
+
+    limits: as in exit.json. Where the kernel killed something of it below its limit, it was the machine that had
+    no memory left, or a group above.
+    """
+    if limits.get("over") == "processes":
+        return f"it went over its limit of {limits['processes']} processes and threads", "limit"
+    if limits.get("over") != "memory":
+        return None
+    if 0 < limits["peak"] < _NEARLY * limits["memory"]:
+        return "the kernel killed it for want of memory", "oom"
+    return f"it went over its limit of {said_bytes(limits['memory'])} of memory", "oom"
+
+
+def said_bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def evidence(tail: str, rules: Sequence[Mapping[str, Any]] = ()) -> tuple[str, str, str]:

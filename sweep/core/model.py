@@ -154,6 +154,8 @@ class Attempt:
     heard: float | None = None  # when it last reported
     lines: int = 0  # how many lines of its reports.jsonl have become events
     crowded: bool = False  # memory ran out while others had shares of its device
+    outside: bool = False  # somebody or something outside ended it: see policy.from_outside
+    peak: float = 0.0  # bytes, the most that was measured where memory ran out
 
     @property
     def width(self) -> int:
@@ -210,6 +212,13 @@ class Trial:
     @property
     def outcome(self) -> Outcome | None:
         return self.attempts[-1].outcome if self.attempts else None
+
+    @property
+    def ran_out(self) -> float | None:
+        """The bytes at which its configuration ran out of memory; None where something else ended it."""
+        if self.state is not TrialState.FAIL or self.outcome is not Outcome.OOM or self.attempts[-1].crowded:
+            return None
+        return self.attempts[-1].peak
 
 
 _NO_LIMIT = 1 << 30

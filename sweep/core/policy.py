@@ -7,7 +7,8 @@ import re
 import signal
 from collections.abc import Mapping
 
-from sweep.core.events import AttemptEnded
+from sweep.core.events import AttemptEnded, Reported
+from sweep.core.evidence import said_bytes
 from sweep.core.model import Attempt, Checkpoint, Outcome, Rules, Trial, TrialState, Verdict
 
 # LOST is nobody's fault and not charged; but a trial that takes its host down every time must end somewhere.
@@ -25,6 +26,17 @@ def better(direction: str, one: float, other: float) -> bool:
     if math.isnan(other):
         return True
     return one > other if direction == "maximize" else one < other
+
+
+def to_judge(rules: Rules, newest: int | None, event: Reported) -> float | None:
+    """The value of this report that the pruner is to be asked about, if any. newest: the step that it saw last.
+
+    Optuna takes one value a step: a repeated or earlier one (a retry that starts over) is not judged again.
+    """
+    value = event.metrics.get(rules.first[0])
+    if not rules.single or value is None or (newest is not None and event.step <= newest):
+        return None
+    return None if rules.on_nan != "ignore" and not math.isfinite(value) else value
 
 
 def best_checkpoint(trial: Trial, direction: str) -> Checkpoint | None:
@@ -105,17 +117,18 @@ def judge_end(
     if end.device_lost:
         return Outcome.LOST, TrialState.FAIL, None, end.device_lost
     how = f"exit code {end.code}" if end.code is not None else _signal(end.signal)
-    if end.signal in (signal.SIGKILL, signal.SIGTERM) and end.hint != "oom":
+    if from_outside(end) and not end.hint:
         how += " from outside: an administrator, a scheduler, the kernel"
     why = f"{end.cause} ({how})" if end.cause else how
     if end.hint != "oom":
         return Outcome.CRASHED, TrialState.FAIL, None, why
-    peaks = [f"{_bytes(end.peak[key])} {words}" for key, words in _PEAKS.items() if key in end.peak]
+    peaks = [f"{said_bytes(end.peak[key])} {words}" for key, words in _PEAKS.items() if key in end.peak]
     return Outcome.OOM, TrialState.FAIL, None, f"{why}; its peak: {', '.join(peaks)}" if peaks else why
 
 
-def _bytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+def from_outside(end: AttemptEnded) -> bool:
+    """Whether what ended it was neither the script nor its device: no program ends itself so, and no driver it."""
+    return end.signal in (signal.SIGKILL, signal.SIGTERM) or bool(end.hint)
 
 
 def _signal(number: int | None) -> str:

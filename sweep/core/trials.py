@@ -1,7 +1,7 @@
 """What happens to a trial: the handlers of its events, and what a verdict or an end does to it.
 
 Each handler refuses (IllegalEvent) before it changes anything. None of them launches, asks, releases or finishes:
-that is `machine._advance`, after them. The one Tell is in `end_trial`.
+that is `advance.py`, after them. The one Tell is in `end_trial`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ from collections.abc import Callable
 from typing import Any
 
 from sweep.core import again
+from sweep.core import effects as do
 from sweep.core import events as e
+from sweep.core.blame import may_be_a_device
 from sweep.core.model import Attempt, Checkpoint, Outcome, Phase, Sweep, SweepState, Trial, TrialState, Verdict
 from sweep.core.policy import (
     best_checkpoint,
     better,
+    from_outside,
     judge_end,
     may_retry,
     retry_pause,
     strip_numbers,
+    to_judge,
     too_many_failures,
 )
 from sweep.errors import IllegalEvent
 
-Effects = list[e.Effect]
+Effects = list[do.Effect]
 
 
 def _trial_sampled(sweep: Sweep, event: e.TrialSampled) -> Effects:
@@ -35,7 +39,7 @@ def _trial_sampled(sweep: Sweep, event: e.TrialSampled) -> Effects:
     sweep.asking -= 1
     add_trial(sweep, event.number, event.params, event.origin)
     sweep.preferred = min(sweep.preferred, sweep.asking)
-    return [e.MakeRun(event.number)] if sweep.rules.needs_run else []
+    return [do.MakeRun(event.number)] if sweep.rules.needs_run else []
 
 
 def add_trial(sweep: Sweep, number: int, params: dict[str, Any], origin: str) -> None:
@@ -79,12 +83,11 @@ def _reported(sweep: Sweep, event: e.Reported) -> Effects:
     if odd:
         verdict = Verdict.PRUNE if rules.on_nan == "prune" else Verdict.STOP
         return sentence(sweep, trial, verdict, f"{odd[0]} was {event.metrics[odd[0]]} at step {event.step}")
-    value = event.metrics.get(rules.first[0])
-    # Optuna takes one value a step: a repeated or earlier step (a retry that starts over) is not judged again
-    if not rules.single or value is None or (trial.judged is not None and event.step <= trial.judged):
+    value = to_judge(rules, trial.judged, event)
+    if value is None:
         return []
     trial.judged = event.step
-    return [e.Judge(trial.number, attempt.number, event.step, value)]
+    return [do.Judge(trial.number, attempt.number, event.step, value)]
 
 
 def _checkpointed(sweep: Sweep, event: e.Checkpointed) -> Effects:
@@ -96,7 +99,7 @@ def _checkpointed(sweep: Sweep, event: e.Checkpointed) -> Effects:
     kept = {*trial.checkpoints[-max(1, sweep.rules.keep) :], best_checkpoint(trial, direction)}
     dropped = [c for c in trial.checkpoints if c not in kept]
     trial.checkpoints = [c for c in trial.checkpoints if c in kept]
-    return [e.Discard(c.directory) for c in dropped]
+    return [do.Discard(c.directory) for c in dropped]
 
 
 def _checkpoint_dropped(sweep: Sweep, event: e.CheckpointDropped) -> Effects:
@@ -105,7 +108,7 @@ def _checkpoint_dropped(sweep: Sweep, event: e.CheckpointDropped) -> Effects:
     if len(left) == len(trial.checkpoints):
         raise IllegalEvent(f"trial {trial.number} has no checkpoint {event.directory}")
     trial.checkpoints = left
-    return [e.Discard(event.directory)]
+    return [do.Discard(event.directory)]
 
 
 def _prune_advised(sweep: Sweep, event: e.PruneAdvised) -> Effects:
@@ -153,6 +156,8 @@ def _attempt_ended(sweep: Sweep, event: e.AttemptEnded) -> Effects:
     outcome, state, values, why = judge_end(trial, attempt, event, sweep.rules)
     attempt.phase, attempt.ended, attempt.outcome, attempt.why = Phase.ENDED, event.at, outcome, why
     attempt.crowded = event.crowded and outcome is Outcome.OOM and not trial.alone
+    attempt.outside = outcome is Outcome.CRASHED and from_outside(event)
+    attempt.peak = max(event.peak.values(), default=0.0)
     if outcome is not Outcome.LOST or attempt.verdict is Verdict.MOVE:  # else nobody knows how long it took
         took = max(0.0, event.at - attempt.launched)
         sweep.pace = took if sweep.pace is None else 0.8 * sweep.pace + 0.2 * took
@@ -186,7 +191,7 @@ def end_trial(
         leader = sweep.trials[sweep.best].values if sweep.best is not None else None
         if leader is None or better(sweep.rules.directions[0], values[0], leader[0]):
             sweep.best = trial.number
-    return [e.Tell(trial.number, state, values, trial.outcome)]
+    return [do.Tell(trial.number, state, values, trial.outcome, trial.ran_out)]
 
 
 def _fail_fast(sweep: Sweep, trial: Trial, outcome: Outcome, why: str, action: str) -> Effects:
@@ -210,7 +215,10 @@ def _fail_fast(sweep: Sweep, trial: Trial, outcome: Outcome, why: str, action: s
 
 
 def _alike(sweep: Sweep, cause: str) -> int:
-    """How many first trials failed for this one cause, once they are enough; any other end ends the count."""
+    """How many first trials failed for this one cause, once they are enough; any other end ends the count.
+
+    Where it may be a device that fails them, it is waited until that is known.
+    """
     causes = sweep.first_failures
     if causes is None or not sweep.rules.fail_fast:
         return 0
@@ -218,7 +226,8 @@ def _alike(sweep: Sweep, cause: str) -> int:
     if not cause or len(set(causes)) > 1:
         sweep.first_failures = None
         return 0
-    return len(causes) if len(causes) >= sweep.rules.fail_fast else 0
+    enough = len(causes) >= sweep.rules.fail_fast and not may_be_a_device(sweep)
+    return len(causes) if enough else 0
 
 
 def wind_down(sweep: Sweep, state: SweepState, why: str, *, failed: bool = False) -> None:
@@ -247,12 +256,12 @@ def verdict_due(trial: Trial) -> bool:
     return attempt.verdict is not None and attempt.phase is Phase.RUNNING
 
 
-def deliver(sweep: Sweep, trial: Trial) -> e.Deliver:
+def deliver(sweep: Sweep, trial: Trial) -> do.Deliver:
     attempt = trial.attempts[-1]
     assert attempt.verdict is not None
     hurried = attempt.verdict in (Verdict.KILL, Verdict.STALL)  # who hangs looks for no verdict
     grace = 0.0 if hurried or not sweep.rules.heeds else sweep.rules.grace
-    return e.Deliver(trial.number, attempt.number, attempt.verdict, grace, sweep.rules.kill_after)
+    return do.Deliver(trial.number, attempt.number, attempt.verdict, grace, sweep.rules.kill_after)
 
 
 def find(sweep: Sweep, number: int) -> Trial:

@@ -73,6 +73,7 @@ class Nursery:
                     "device": order.device,
                     "report": order.report,
                     "keep": order.keep,
+                    "limits": order.limits,
                     "python": _is_python(order.argv),
                 }
             ).encode()

@@ -91,13 +91,13 @@ class OutputReader:
             return []
         try:
             record = json.loads(line[start:])
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         if not isinstance(record, dict):
             return []
         given = record.pop("step", None)
         metrics = {
-            name: float(value)
+            name: float(str(value))  # a whole number may be too large for a float: infinite, as in text
             for name, value in record.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)
         }

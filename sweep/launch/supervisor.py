@@ -4,15 +4,16 @@ Life
 1.  Forked off the nursery; a session of its own; sub-reaper, so that every process of the attempt, however it was
     forked, becomes its child when its own parent ends. It forks the process that is to become the command. Both
     wait for an order, it for the nursery's, the child for its own; both end when nobody is left to give one.
-2.  With the order, which brings the leases (one for each device), it writes `attempt.json`; only then does the
-    child get what to become. The command keeps a copy of the leases' descriptors: a lock lives as long as any
-    process of the attempt that did not close it.
+2.  With the order, which brings the leases (one for each device), it writes `attempt.json`; only then, and put
+    under the order's limits (`limits.py`), does the child get what to become. The command keeps a copy of the
+    leases' descriptors: a lock lives as long as any process of the attempt that did not close it.
 3.  Waits for signals, with all of them blocked: SIGCHLD (somebody ended), SIGUSR1 (there is a verdict),
     SIGTERM (the same as a verdict to stop). Between them it reads reports in the output, if it is told to.
     SIGIO tells that the output grows: it is kept within its size (`bounded.py`).
 4.  A verdict starts the ladder: `grace` seconds for the script to see the file, SIGTERM to the tree,
     `kill_after` seconds later SIGKILL, again and again until nobody is left.
-5.  When the command has ended, what is left of its tree is ended by the same ladder, without the grace.
+5.  When the command has ended, what is left of its tree is ended by the same ladder, without the grace. A tree
+    that goes over a limit gets SIGKILL at once.
 6.  When no child is left, `exit.json` is written whole, and the supervisor ends. That ends the lease.
 
 If it is killed itself, the command dies with it (PR_SET_PDEATHSIG); without `exit.json` the attempt is LOST.
@@ -30,6 +31,7 @@ import traceback
 from typing import Any
 
 from sweep.launch.bounded import BoundedOutput
+from sweep.launch.limits import impose
 from sweep.launch.output import OutputReader
 from sweep.launch.process import become_subreaper, boot_id, descendants, die_with_parent, oom_kills, start_time
 from sweep.launch.warm import Become
@@ -153,6 +155,7 @@ class _Attempt:
         self.signal: int | None = None
         self.ended_at: float | None = None  # monotonic, when the command itself ended
         self.signalled = False
+        self.excessive = False  # it went over a limit
         self.softly = signal.SIGTERM  # the first signal of the ladder
         self.oom_kills = oom_kills()
         self.error: str | None = None
@@ -172,6 +175,7 @@ class _Attempt:
             self.reports = ReportFile(self.directory, self.order["trial"], self.order["attempt"])
         while self._reap():
             self._read_output()
+            self._look_at_limits()
             self._climb()
             self.output.look()
             heard = signal.sigtimedwait(_AWAITED, self._patience())
@@ -189,6 +193,7 @@ class _Attempt:
         os.close(self.lock)
         for lease in self.leases:
             self._sign(lease)
+        self.limits = impose(self.order["limits"], self.pid)
         self.error = self.child.become(self.order, output, self.leases)
         os.close(output)
 
@@ -224,6 +229,8 @@ class _Attempt:
     def _patience(self) -> float:
         """Seconds until something has to be done even if no signal comes."""
         waits = [at - time.monotonic() for at in (self.term_at, self.kill_at) if at is not None]
+        if self.limits is not None:
+            waits.append(self.limits.patience())
         if self.reader is not None:
             waits.append(_LOOK)
         return max(0.0, min(*waits, self.output.patience(), _FOREVER))
@@ -261,9 +268,16 @@ class _Attempt:
             self.rescan = min(1.0, 2 * self.rescan)
             self.kill_at = now + self.rescan
 
+    def _look_at_limits(self) -> None:
+        if self.limits is not None:
+            self.limits.look()
+            if self.limits.over and not self.excessive:
+                self.excessive = True
+                self.kill_at = time.monotonic()
+
     def _signal_tree(self, number: int) -> None:
         tree = descendants(os.getpid())
-        if tree and self.ended_at is None:
+        if tree and self.ended_at is None and not self.excessive:
             self.signalled = True
         for pid in tree:
             try:
@@ -297,8 +311,17 @@ class _Attempt:
                 "max_rss": usage.ru_maxrss * 1024,
                 "cpu_seconds": usage.ru_utime + usage.ru_stime,
                 "oom_killed": self.code != 0 and oom_kills() > self.oom_kills,
+                **self._limit_facts(),
             },
         )
+
+    def _limit_facts(self) -> dict[str, Any]:
+        if self.limits is None:
+            return {}
+        self.limits.look()  # the last process may have ended by it
+        self.limits.close()
+        facts = {"by": self.limits.by, "over": self.limits.over, "peak": self.limits.peak}
+        return {"limits": {**self.order["limits"], **facts}}
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)

@@ -12,7 +12,8 @@ from typing import Any
 from sweep import rundir
 from sweep.core import events as e
 from sweep.core.codec import number_from_json
-from sweep.core.evidence import evidence
+from sweep.core.evidence import evidence, excess
+from sweep.launch.limits import clear_all
 from sweep.rundir import AttemptDir
 
 _TAIL = 16 << 10
@@ -97,6 +98,8 @@ class Watch:
             # the kernel counts for all trials together: it was this one if something of it was killed
             if facts.get("oom_killed") and (facts["signal"] == signal.SIGKILL or _KILLED.search(tail)):
                 cause, hint = "the kernel killed it for want of memory", "oom"
+            if over := excess(facts.get("limits", {})):
+                cause, hint = over
         return e.AttemptEnded(
             min(now, max(facts["started"], facts["ended"])),
             self.trial,
@@ -112,7 +115,10 @@ class Watch:
         )
 
     def _peak(self, facts: Mapping[str, Any]) -> dict[str, float]:
-        """The most that was seen: of its largest process, and every few seconds of all together and its device."""
+        """The most that was seen: of its largest process, and every few seconds of all together and its device.
+
+        What its limit was measured by says more of the memory than these, which count what others hold as well.
+        """
         peak = {"memory": float(facts["max_rss"])}
         try:
             for line in self.paths.usage.read_bytes().splitlines():
@@ -121,6 +127,9 @@ class Watch:
                     peak[key] = max(used[key], peak.get(key, 0.0))
         except (OSError, ValueError, KeyError, TypeError):
             pass
+        limits = facts.get("limits", {})
+        if limits.get("over") == "memory" and limits["peak"]:
+            peak["memory"] = float(limits["peak"])
         return peak
 
     def _tail(self) -> str:
@@ -144,6 +153,7 @@ def end_orphans(paths: AttemptDir) -> int:
     killed: set[int] = set()
     while found := _kill_marked(mark) - killed:  # again, for what was forked meanwhile
         killed |= found
+    clear_all()
     return len(killed)
 
 

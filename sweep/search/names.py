@@ -13,7 +13,7 @@ from optuna.samplers._lazy_random_state import LazyRandomState
 
 from sweep.config.model import Constant, Named, SweepConfig
 from sweep.config.space import configurations, values
-from sweep.config.words import suggest
+from sweep.config.words import listed, suggest
 from sweep.errors import ConfigError
 
 # What Optuna needs besides itself, by class; it says so only at the first ask.
@@ -45,7 +45,19 @@ def build_sampler(config: SweepConfig, seed: int | None) -> optuna.samplers.Base
         configurations(config.space)  # says what is not countable
     sampler = _construct(optuna.samplers, "Sampler", Named(name=named.name, options=options), "sampler", seed)
     assert isinstance(sampler, optuna.samplers.BaseSampler)
+    if config.constraints and not _heeds_constraints(sampler):
+        raise ConfigError(
+            f"{cls.__name__} learns nothing from a trial without a value, as one is whose memory ran out",
+            key="constraints",
+            hint="take it out, or use `sampler: tpe`",
+        )
     return sampler
+
+
+def _heeds_constraints(sampler: optuna.samplers.BaseSampler) -> bool:
+    """Of trials that did not complete. Those of other samplers are asked of completed trials only."""
+    inner = getattr(sampler, "_base_sampler", sampler)  # of PartialFixedSampler
+    return isinstance(inner, optuna.samplers.TPESampler)
 
 
 def reseed(sampler: optuna.samplers.BaseSampler, config: SweepConfig, number: int) -> None:
@@ -113,6 +125,10 @@ def _construct(module: Any, suffix: str, named: Named, key: str, seed: int | Non
         raise ConfigError(
             f"{cls.__name__} needs {' and '.join(missing)}", key=key, hint=f"pip install {' '.join(missing)}"
         )
+    needed = [name for name, one in allowed.items() if one.default is one.empty and name not in options]
+    if needed:
+        hint = f"such as `{key}: {{name: {named.name}, {', '.join(f'{name}: ...' for name in needed)}}}`"
+        raise ConfigError(f"{cls.__name__} needs {listed(needed)}", key=key, hint=hint)
     try:
         return cls(**options)
     except (TypeError, ValueError, ImportError) as error:

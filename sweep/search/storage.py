@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import JournalOperation as Op
 from optuna.trial import TrialState as OptunaState
 
+from sweep.lines import parsed
+
 log = logging.getLogger("sweep.search")
 _OF_STUDY = (Op.CREATE_STUDY, Op.SET_STUDY_USER_ATTR, Op.SET_STUDY_SYSTEM_ATTR)
-_OF_TRIAL = (
-    Op.SET_TRIAL_PARAM,
-    Op.SET_TRIAL_STATE_VALUES,
-    Op.SET_TRIAL_INTERMEDIATE_VALUE,
-    Op.SET_TRIAL_USER_ATTR,
-    Op.SET_TRIAL_SYSTEM_ATTR,
-)
+_FINISHED = {state.value for state in OptunaState if state.is_finished()}
 
 
 class OwnJournal(JournalFileBackend):  # type: ignore[misc]
@@ -57,8 +53,8 @@ class OwnJournal(JournalFileBackend):  # type: ignore[misc]
         if not self._loaded:
             self._loaded = True
             self._unread = []
-            with self._path.open(encoding="utf-8") as file:
-                yield from folded([json.loads(line) for line in file])
+            data = self._path.read_bytes()
+            yield from folded(parsed(data) or [json.loads(line) for line in data.splitlines()])
             return
         unread, self._unread = self._unread, []
         yield from unread
@@ -105,14 +101,18 @@ def folded(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kinds: dict[str, str] = {}  # of parameters
     for entry in log:
         op = entry["op_code"]
-        if op in _OF_STUDY:
-            others.append(entry)
+        if op in _FOLDS:
+            if not 0 <= entry["trial_id"] < len(trials):
+                return log
+            trial = trials[entry["trial_id"]]
+            if trial["state"] not in _FINISHED:  # Optuna ignores what comes later
+                _FOLDS[op](trial, entry)
         elif op == Op.CREATE_TRIAL and entry["study_id"] == 0:
             trials.append(_template(entry))
-        elif op not in _OF_TRIAL or not 0 <= entry["trial_id"] < len(trials):
+        elif op in _OF_STUDY:
+            others.append(entry)
+        else:
             return log
-        elif not OptunaState(trials[entry["trial_id"]]["state"]).is_finished():  # Optuna ignores what comes later
-            _fold(trials[entry["trial_id"]], entry)
     for trial in trials:
         if any(kinds.setdefault(name, kind) != kind for name, kind in trial["distributions"].items()):
             return log
@@ -120,7 +120,7 @@ def folded(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _template(entry: dict[str, Any]) -> dict[str, Any]:
-    whole = {"state": OptunaState.RUNNING, "values": None, **entry}
+    whole = {"state": OptunaState.RUNNING.value, "values": None, **entry}
     for key in ("params", "distributions", "user_attrs", "system_attrs"):
         whole[key] = dict(entry.get(key, {}))
     whole["intermediate_values"] = {int(k): value for k, value in entry.get("intermediate_values", {}).items()}
@@ -130,21 +130,38 @@ def _template(entry: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _fold(trial: dict[str, Any], entry: dict[str, Any]) -> None:
-    op = entry["op_code"]
-    if op == Op.SET_TRIAL_PARAM:
-        trial["params"][entry["param_name"]] = entry["param_value_internal"]
-        trial["distributions"][entry["param_name"]] = entry["distribution"]
-    elif op == Op.SET_TRIAL_INTERMEDIATE_VALUE:
-        trial["intermediate_values"][entry["step"]] = entry["intermediate_value"]
-    elif op == Op.SET_TRIAL_USER_ATTR:
-        trial["user_attrs"].update(entry["user_attr"])
-    elif op == Op.SET_TRIAL_SYSTEM_ATTR:
-        trial["system_attrs"].update(entry["system_attr"])
-    elif entry["state"] != trial["state"] or entry["state"] != OptunaState.RUNNING:
-        trial.update({key: entry[key] for key in ("state", "datetime_start", "datetime_complete") if key in entry})
-        if entry["values"] is not None:
-            trial["values"] = entry["values"]
+def _param(trial: dict[str, Any], entry: dict[str, Any]) -> None:
+    trial["params"][entry["param_name"]] = entry["param_value_internal"]
+    trial["distributions"][entry["param_name"]] = entry["distribution"]
+
+
+def _intermediate(trial: dict[str, Any], entry: dict[str, Any]) -> None:
+    trial["intermediate_values"][entry["step"]] = entry["intermediate_value"]
+
+
+def _user_attr(trial: dict[str, Any], entry: dict[str, Any]) -> None:
+    trial["user_attrs"].update(entry["user_attr"])
+
+
+def _system_attr(trial: dict[str, Any], entry: dict[str, Any]) -> None:
+    trial["system_attrs"].update(entry["system_attr"])
+
+
+def _state_values(trial: dict[str, Any], entry: dict[str, Any]) -> None:
+    if entry["state"] == trial["state"] == OptunaState.RUNNING.value:
+        return
+    trial.update({key: entry[key] for key in ("state", "datetime_start", "datetime_complete") if key in entry})
+    if entry["values"] is not None:
+        trial["values"] = entry["values"]
+
+
+_FOLDS: dict[int, Callable[[dict[str, Any], dict[str, Any]], None]] = {
+    Op.SET_TRIAL_PARAM.value: _param,
+    Op.SET_TRIAL_INTERMEDIATE_VALUE.value: _intermediate,
+    Op.SET_TRIAL_STATE_VALUES.value: _state_values,
+    Op.SET_TRIAL_USER_ATTR.value: _user_attr,
+    Op.SET_TRIAL_SYSTEM_ATTR.value: _system_attr,
+}
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -24,22 +24,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import TrialState as OptunaState
 
 from sweep.config.model import Constant, SweepConfig
 from sweep.config.space import in_order, is_active
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Sweep, TrialState
 from sweep.errors import StorageError
-from sweep.ports import Inbox
+from sweep.lines import no_collector
+from sweep.ports import Inbox, Judged
 from sweep.search.names import build_pruner, build_sampler, reseed
 from sweep.search.space import ask, limit, recorded, sampled, suggest
 from sweep.search.storage import OwnJournal
 
 T = TypeVar("T")
-Judged = Mapping[int, Mapping[int, float]]
 log = logging.getLogger("sweep.search")
 _OWNER = "sweep"  # user attribute of our trials in a shared study
+_RAN_OUT = f"{_CONSTRAINTS_KEY}:oom"  # gigabytes at which memory ran out
 _WISHED = "enqueued"  # user attribute of those that hold a configuration of the user's own
 # what a database says to one of two that make its tables at the same time
 _RACES = ("already exists", "unique constraint", "duplicate", "database is locked")
@@ -64,7 +67,8 @@ class OptunaSearch:
         self._multi = len(config.metric) > 1
         self._shared = isinstance(storage, str)
         self._backend = None if isinstance(storage, str) else OwnJournal(storage)
-        self._study = self._open(storage)
+        with no_collector():
+            self._study = self._open(storage)
         self._ids: dict[int, int] = {}
         self._sampler_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._judge_tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -110,20 +114,23 @@ class OptunaSearch:
     def reconcile(self, sweep: Sweep, judged: Judged) -> list[dict[str, Any]]:
         """Mends the study after the journal, before `start`; returns configurations that the journal had missed.
 
-        judged: by the number of a trial, the reports that the journal has of the objective: step -> value.
+        judged: asked for the trials whose reports the study may lack: number -> step -> value of the objective.
         """
         known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+        finished = {number for number, theirs in known.items() if theirs.state.is_finished()}
         missed: list[dict[str, Any]] = []
-        for number, ours in sorted(sweep.trials.items()):
-            if number not in known and not self._shared:
-                self._study.add_trial(self._rebuilt(ours.params, judged.get(number, {})))
-            theirs = known.get(number)
-            if theirs is not None and not theirs.state.is_finished():
-                self._fill_in(theirs, ours.params, judged.get(number, {}))
-            if ours.state.terminal and (theirs is None or not theirs.state.is_finished()):
-                self._tell(e.Tell(number, ours.state, ours.values, ours.outcome))
+        lacking = [number for number in sorted(sweep.trials) if number not in finished]
+        reports = judged(lacking) if lacking else {}
+        for number in lacking:
+            ours = sweep.trials[number]
+            if number in known:
+                self._fill_in(known[number], ours.params, reports.get(number, {}))
+            elif not self._shared:
+                self._study.add_trial(self._rebuilt(ours.params, reports.get(number, {})))
+            if ours.state.terminal:
+                self._tell(do.Tell(number, ours.state, ours.values, ours.outcome, ours.ran_out))
         for number, theirs in sorted(known.items()):
-            if number in sweep.trials or theirs.state.is_finished() or not self._ours(theirs):
+            if number in sweep.trials or number in finished or not self._ours(theirs):
                 continue
             params = self._complete(theirs.params)
             if theirs.state is OptunaState.RUNNING and self._is_whole(params):
@@ -183,16 +190,16 @@ class OptunaSearch:
         for thread in self._threads:
             thread.start()
 
-    def prefer(self, order: e.Prefer) -> None:
+    def prefer(self, order: do.Prefer) -> None:
         self._sampler_tasks.put(lambda: self._prefer(order))
 
     def ask(self) -> None:
         self._sampler_tasks.put(self._ask)
 
-    def judge(self, order: e.Judge) -> None:
+    def judge(self, order: do.Judge) -> None:
         self._judge_tasks.put(lambda: self._judge(order))
 
-    def tell(self, order: e.Tell) -> None:
+    def tell(self, order: do.Tell) -> None:
         judged = threading.Event()
         self._judge_tasks.put(judged.set)
 
@@ -231,7 +238,7 @@ class OptunaSearch:
                 time.sleep(patience)
         return action()
 
-    def _prefer(self, order: e.Prefer) -> None:
+    def _prefer(self, order: do.Prefer) -> None:
         self._study.enqueue_trial(
             sampled(self._config, order.params), user_attrs={_OWNER: self._id, _WISHED: True}
         )
@@ -280,7 +287,7 @@ class OptunaSearch:
     def _sampled(self) -> int:
         return sum("fixed_params" not in t.system_attrs for t in self._study.get_trials(deepcopy=False))
 
-    def _judge(self, order: e.Judge) -> None:
+    def _judge(self, order: do.Judge) -> None:
         trial_id = self._trial_id(order.trial)
         self._study._storage.set_trial_intermediate_value(trial_id, order.step, order.value)
         self._advise(order.trial, order.attempt, order.step)
@@ -292,7 +299,7 @@ class OptunaSearch:
         if self._study.pruner.prune(self._study, trial):
             self._inbox(e.PruneAdvised(self._now(), number, attempt, step))
 
-    def _tell(self, order: e.Tell) -> None:
+    def _tell(self, order: do.Tell) -> None:
         values: Sequence[float] | None = order.values
         state = {
             TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -302,6 +309,8 @@ class OptunaSearch:
         # a pruned trial of several objectives has no last report that Optuna could take for its value
         if state is OptunaState.PRUNED and self._multi:
             state = OptunaState.FAIL
+        if order.ran_out is not None and "oom" in self._config.constraints:
+            state = self._constrain(order.trial, order.ran_out)
         try:
             self._study.tell(order.trial, values, state=state, skip_if_finished=True)
         except RuntimeError:
@@ -309,6 +318,16 @@ class OptunaSearch:
             if self._limit is None:
                 raise
         self._ids.pop(order.trial, None)
+
+    def _constrain(self, number: int, peak: float) -> OptunaState:
+        """What Optuna is to hear of a trial that ran out of memory: TPE passes over trials that failed, but puts a
+        pruned one whose constraint is above 0 behind all others. It is stored as Trial.set_constraint does it, but
+        such a Trial cannot be had of one that was sampled earlier.
+        """
+        storage, trial_id = self._study._storage, self._trial_id(number)
+        if not storage.get_trial(trial_id).state.is_finished():  # by somebody who shares the study
+            storage.set_trial_system_attr(trial_id, _RAN_OUT, peak / 1e9 or 1.0)
+        return OptunaState.PRUNED
 
     def _trial_id(self, number: int) -> int:
         """Optuna's own id of a trial; its public calls take numbers, its storage takes ids."""

@@ -18,10 +18,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweep.errors import DeviceError
-from sweep.slots.foreign import pids_mean
 from sweep.slots.provider import Device, Reading
-from sweep.slots.smi import Misfit, Table, ask, number, rows
+from sweep.slots.smi import Listed, Misfit, ask, number, rows
 
 TOOL = "npu-smi"
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
@@ -47,42 +45,23 @@ class _Chip:
     pids: list[int] = field(default_factory=list)
 
 
-class Ascend:
-    """left_out: chips that one list of the tool has and the other has not, in words."""
+class Ascend(Listed):
+    """The chips of a card have numbers in a row. left_out: those that only one list of the tool has."""
+
+    noun = "NPU"
+    variable = VISIBLE
 
     def __init__(self) -> None:
-        """Raises DeviceError that says why there is no NPU."""
-        self.left_out: list[str] = []
         self._places: dict[str, Place] = {}
-        self._pids_mean = pids_mean() == "true"
-        self._table = Table(self._readings)
-        try:
-            logic = ask(mapping, TOOL, "info", "-m")
-            chips = ask(table, TOOL, "info")
-        except DeviceError as error:
-            hint = f"`{TOOL} info` shows whether the driver works; `devices: cpu` does without an NPU"
-            raise DeviceError(f"no NPU found ({error.message})", hint=hint) from None
+        super().__init__(f"{TOOL} info")
+
+    def _list(self) -> list[Device]:
+        logic = ask(mapping, TOOL, "info", "-m")
+        chips = ask(table, TOOL, "info")
         for card, chip in sorted(logic.keys() ^ chips.keys()):
             self.left_out.append(f"NPU {card}, chip {chip} is left out: `{TOOL} info` and `info -m` do not agree")
         both = sorted(logic.keys() & chips.keys(), key=lambda place: logic[place])
-        self._devices = [self._device(place, chips[place], logic[place]) for place in both]
-        if not self._devices:
-            raise DeviceError(f"no NPU found ({TOOL} lists none)")
-
-    def devices(self) -> list[Device]:
-        return self._devices
-
-    def measure(self, device: Device) -> Reading:
-        return self._table.of(device)
-
-    def apart(self, one: Device, other: Device) -> int:
-        return abs(one.index - other.index)  # the chips of a card have numbers in a row
-
-    def pin(self, device: Device) -> dict[str, str]:
-        return {VISIBLE: str(device.index)}
-
-    def close(self) -> None:
-        pass
+        return [self._device(place, chips[place], logic[place]) for place in both]
 
     def _device(self, place: Place, chip: _Chip, logic: int) -> Device:
         # An Atlas that is a computer of its own has no bus.

@@ -35,6 +35,9 @@ class Cpu:
     def measure(self, device: Device) -> Reading:
         return Reading()  # what a trial costs the CPU is measured at its process tree, not at its share
 
+    def befallen(self) -> dict[str, str]:
+        return {}
+
     def apart(self, one: Device, other: Device) -> int:
         return 0
 

@@ -1,8 +1,9 @@
 """Devices that are out of service, for every sweep and every user of this machine, until somebody heals them.
 
 `<lock folder>/out/<slot of the whole device>` says why, since when and who found it, and outlives the sweep that
-wrote it. What a device says of itself (uncorrected errors of its memory) needs no file: everybody sees it. A file
-with `healed` is the opposite: what the device said of itself then is not held against it any more.
+wrote it: different trials failed there, or something has befallen the device (Provider.befallen). What a device
+says of itself at every reading (uncorrected errors of its memory) needs no file: everybody sees it. A file with
+`healed` is the opposite: what the device said of itself then is not held against it any more.
 Users need not trust each other: no symbolic links, and only its writer or root may remove a file.
 """
 
@@ -38,12 +39,12 @@ class Faults:
             return f"out of service{when}: {why}"
         return "" if told == facts.get("healed") else told
 
-    def take_out(self, slot: str, why: str, sweep: str) -> None:
-        """Raises OSError where it cannot be written down."""
+    def take_out(self, slot: str, why: str, sweep: str | None = None) -> None:
+        """sweep: the one whose trials failed on it, if any. Raises OSError where it cannot be written down."""
         self._write(slot, {"why": why, "since": time.time(), "sweep": sweep, "user": user_name(os.geteuid())})
 
     def heal(self, slot: str, told: str = "") -> None:
-        """Raises DeviceError for what another user took out of service."""
+        """Raises DeviceError for what another user took out of service, or where that cannot be written down."""
         path = self._folder / slot
         try:
             with suppress(FileNotFoundError):
@@ -51,10 +52,12 @@ class Faults:
             if told:
                 self._write(slot, {"healed": told, "since": time.time(), "user": user_name(os.geteuid())})
         except OSError as error:
-            owner = user_name(path.lstat().st_uid)
+            place = next(one for one in (path, *path.parents) if os.path.lexists(one))
+            owner = user_name(place.lstat().st_uid)
+            taken = f"it was taken out by a sweep of {owner}" if place == path else f"{place} is {owner}'s"
+            who = owner if owner == "root" else f"{owner} or root"
             raise DeviceError(
-                f"{slot} was taken out of service by a sweep of {owner}: {error.strerror}",
-                hint=f"{owner} or root can type `sweep devices heal`",
+                f"{slot} cannot be healed: {taken} ({error.strerror})", hint=f"{who} can type `sweep devices heal`"
             ) from None
 
     def _read(self, slot: str) -> Mapping[str, Any]:

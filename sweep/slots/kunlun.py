@@ -16,10 +16,8 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweep.errors import DeviceError
-from sweep.slots.foreign import pids_mean
 from sweep.slots.provider import Device, Reading
-from sweep.slots.smi import Misfit, Table, ask, number, rows
+from sweep.slots.smi import Listed, Misfit, ask, number, rows
 
 TOOLS = ("xpu-smi", "xpu_smi")
 VISIBLE = "XPU_VISIBLE_DEVICES"
@@ -43,22 +41,17 @@ class _Card:
     pids: list[int] = field(default_factory=list)
 
 
-class Kunlun:
+class Kunlun(Listed):
     """left_out: nothing; a table that cannot be read whole is not read."""
 
+    noun = "XPU"
+    variable = VISIBLE
+
     def __init__(self) -> None:
-        """Raises DeviceError that says why there is no XPU."""
-        self.left_out: list[str] = []
-        self._pids_mean = pids_mean() == "true"
-        self._table = Table(self._readings)
-        try:
-            cards = ask(table, _tool())
-        except DeviceError as error:
-            hint = f"`{_tool()}` shows whether the driver works; `devices: cpu` does without an XPU"
-            raise DeviceError(f"no XPU found ({error.message})", hint=hint) from None
-        if not cards:
-            raise DeviceError(f"no XPU found ({_tool()} lists none)")
-        self._devices = [
+        super().__init__(_tool())
+
+    def _list(self) -> list[Device]:
+        return [
             Device(
                 _name(card.bus),
                 _name(card.bus).lower(),
@@ -67,23 +60,8 @@ class Kunlun:
                 f"Kunlun {card.name}",
                 int(card.numbers["memory_total"]),
             )
-            for card in cards
+            for card in ask(table, _tool())
         ]
-
-    def devices(self) -> list[Device]:
-        return self._devices
-
-    def measure(self, device: Device) -> Reading:
-        return self._table.of(device)
-
-    def apart(self, one: Device, other: Device) -> int:
-        return abs(one.index - other.index)
-
-    def pin(self, device: Device) -> dict[str, str]:
-        return {VISIBLE: str(device.index)}
-
-    def close(self) -> None:
-        pass
 
     def _readings(self) -> Mapping[str, Reading]:
         return {

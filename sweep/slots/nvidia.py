@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from ctypes import addressof
 from typing import Any
 
 import pynvml
@@ -19,6 +20,7 @@ import pynvml
 from sweep.errors import DeviceError
 from sweep.slots.foreign import pids_mean
 from sweep.slots.provider import Device, Reading
+from sweep.slots.xid import FAULTS
 
 _WORDS = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no driver library, libnvidia-ml.so.1",
@@ -48,6 +50,10 @@ _DRIVER_GONE = (
 )
 _GONE = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NOT_FOUND)
 _INSTANCE = "MIG-"
+_EVENTS: int = pynvml.nvmlEventTypeXidCriticalError | pynvml.nvmlEventTypeDoubleBitEccError
+_DOUBLE_BIT = 48  # the Xid that means the same
+_EVERY_INSTANCE = 0xFFFFFFFF
+_MOST_EVENTS = 256  # of one look
 _FARTHEST: int = pynvml.NVML_TOPOLOGY_SYSTEM
 
 
@@ -57,6 +63,7 @@ class Nvidia:
     def __init__(self) -> None:
         """Raises DeviceError that says why there is no GPU."""
         self._handles: dict[str, Any] = {}
+        self._alarm = _Alarm()
         self._started = False
         self._pids = pids_mean()
         self.left_out: list[str] = []
@@ -93,6 +100,9 @@ class Nvidia:
             self._forget(device.id, error)
             return Reading(trouble=_words(error), gone=error.value in _GONE)
 
+    def befallen(self) -> dict[str, str]:
+        return self._alarm.heard() if self._started else {}
+
     def apart(self, one: Device, other: Device) -> int:
         """0 over NVLink, else the level of what both hang from, from their board (0) to the whole system (50)."""
         try:
@@ -109,6 +119,7 @@ class Nvidia:
         return {"CUDA_VISIBLE_DEVICES": device.id}
 
     def close(self) -> None:
+        self._alarm.hang_up()
         self._handles.clear()
         if self._started:
             self._started = False
@@ -127,7 +138,9 @@ class Nvidia:
                 handles = _instances(whole)
                 if handles == []:
                     self.left_out.append(f"GPU {index} is left out: its MIG is on, and it has no instance")
-                found += [self._device(handle, index) for handle in ([whole] if handles is None else handles)]
+                parts = [self._device(handle, index) for handle in ([whole] if handles is None else handles)]
+                self._alarm.watch(whole, parts)
+                found += parts
             except pynvml.NVMLError as error:
                 self.left_out.append(f"GPU {index} is left out: {_words(error)}")
         return found
@@ -151,6 +164,76 @@ class Nvidia:
             self.close()
         else:
             self._handles.pop(uuid, None)
+
+
+class _Alarm:
+    """What happens to GPUs, as NVML tells this process from its first question on.
+
+    What came before, or while the driver was away, is never told. Source: NVML API reference, event handling.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Device]] = {}  # by the UUID of the whole GPU
+        self._events: Any = None
+        self._wholes: dict[int, str] = {}  # address of the handle that events have -> UUID
+        self._deaf = False
+
+    def watch(self, whole: Any, parts: list[Device]) -> None:
+        """parts: the GPU itself, or its instances."""
+        self._parts[pynvml.nvmlDeviceGetUUID(whole)] = parts
+
+    def heard(self) -> dict[str, str]:
+        """See `Provider.befallen`."""
+        found: dict[str, str] = {}
+        if self._deaf:
+            return found
+        try:
+            if self._events is None:
+                self._listen()
+            for _ in range(_MOST_EVENTS):
+                event = pynvml.nvmlEventSetWait_v2(self._events, 0)
+                xid = event.eventData if event.eventType == pynvml.nvmlEventTypeXidCriticalError else _DOUBLE_BIT
+                if why := FAULTS.get(xid):
+                    found |= dict.fromkeys(self._struck(event), f"{why} (Xid {xid})")
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_TIMEOUT:  # which is: nothing more has happened
+                self._deaf = error.value in _UNSAID
+                self.hang_up()
+        return found
+
+    def hang_up(self) -> None:
+        if self._events is not None:
+            with suppress(pynvml.NVMLError):
+                pynvml.nvmlEventSetFree(self._events)
+        self._events = None
+        self._wholes.clear()
+
+    def _listen(self) -> None:
+        self._events = pynvml.nvmlEventSetCreate()
+        for uuid in self._parts:
+            # one that is lost, or has no events, must not silence the others
+            with suppress(pynvml.NVMLError):
+                whole = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+                known = pynvml.nvmlDeviceGetSupportedEventTypes(whole)
+                pynvml.nvmlDeviceRegisterEvents(whole, _EVENTS & known, self._events)
+                self._wholes[addressof(whole.contents)] = uuid
+
+    def _struck(self, event: Any) -> list[str]:
+        """The devices that it concerns: of a GPU that is cut, the instance that it names, or all."""
+        if not event.device:
+            return []
+        uuid = self._wholes.get(addressof(event.device.contents)) or pynvml.nvmlDeviceGetUUID(event.device)
+        parts = self._parts.get(uuid, [])
+        named = event.gpuInstanceId
+        return [part.id for part in parts if named == _EVERY_INSTANCE or _number(part) in (None, named)]
+
+
+def _number(part: Device) -> int | None:
+    """Of a GPU instance; None of a whole GPU, and where the driver tells none."""
+    if not part.id.startswith(_INSTANCE):
+        return None
+    number = _said(pynvml.nvmlDeviceGetGpuInstanceId, pynvml.nvmlDeviceGetHandleByUUID(part.id))
+    return None if number is None else int(number)
 
 
 def _memory(handle: Any) -> Any:

@@ -9,13 +9,14 @@ reading a device, and what cannot be had is not asked for at every turn of the c
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sweep.core.model import SHARE
 from sweep.ports import Slot
@@ -29,8 +30,7 @@ from sweep.slots.provider import Device, Provider, Reading
 from sweep.slots.turns import Turns
 from sweep.slots.ward import Ward
 
-if TYPE_CHECKING:
-    pass
+log = logging.getLogger("sweep.slots")
 
 FRESH = 0.3
 GLANCE = 0.05  # seconds that the line of those who wait is believed
@@ -80,12 +80,13 @@ class Pool:
         self._leases = leases
         self._turns = Turns(leases.folder / "waiting")
         self._line: Collection[str] = ()
-        self._asked = 0.0
+        self._asked = self._shown = 0.0
         self._devices = {device.id: device for device in devices}
         self._faults = Faults(leases.folder)
         self.bar = ""
-        self.ward = Ward(self._devices, self._read, leases, self._faults)
+        self.ward = Ward(self._devices, self._read, self._listen, leases, self._faults)
         self._reading = threading.Lock()  # `measure` is called from a thread of its own
+        self._heard = 0.0
         self._readings: dict[str, tuple[float, Reading]] = {}
         self._refusals: dict[str, _Refusal] = {}  # by device
         self._ways: dict[tuple[str, str], int] = {}  # between two devices
@@ -130,13 +131,13 @@ class Pool:
         if self._barred(1, slot.id):
             return None
         if self._waited_for(slot.id):
-            self._turns.wait(one.id for one in self.slots)
+            self._wait()
             return None
         lease = self._acquire(slot, holder)
         if lease is not None:
             self._turns.leave()
         elif not self._barred(1, slot.id):  # which may have come to light just now
-            self._turns.wait(one.id for one in self.slots)
+            self._wait()
         return lease
 
     def acquire_all(
@@ -147,6 +148,7 @@ class Pool:
         Nothing is kept while it waits, so that two who want several cannot block each other; the older ticket
         keeps the younger from taking what is free meanwhile.
         """
+        self._listen()  # who waits for long must not take for news what happened long ago
         if self._barred(number):
             return None
         free: dict[str, Slot] = {}  # by device
@@ -169,7 +171,7 @@ class Pool:
             for _, lease in taken:
                 os.close(lease)
         if not self._barred(number):
-            self._turns.wait(one.id for one in self.slots)
+            self._wait()
         return None
 
     def _apart(self, one: str, other: str) -> int:
@@ -196,6 +198,16 @@ class Pool:
         if self.bar:
             self._turns.leave()
         return bool(self.bar)
+
+    def _wait(self) -> None:
+        """For what this pool would take: it may be more particular than others, who need not wait for the rest."""
+        now = time.monotonic()
+        if self._turns.waits and now - self._shown < GLANCE:  # one look tries many slots
+            return
+        self._shown = now
+        refused = {device for device, refusal in self._refusals.items() if not refusal.settling}
+        wanted = (one.id for one in self.slots if one.device not in refused)
+        self._turns.wait(wanted, (self._shares, refused))
 
     def rest(self) -> None:
         """No slot is wanted for now."""
@@ -291,7 +303,24 @@ class Pool:
                     return reading
             reading = self._provider.measure(device)
             self._readings[device.id] = now, reading
+            if now - self._heard >= GLANCE:
+                self._hear(now)
             return reading
+
+    def _listen(self) -> None:
+        """Takes out of service what something has befallen, for all who may not have heard of it."""
+        with self._reading:
+            self._hear(time.monotonic())
+
+    def _hear(self, now: float) -> None:
+        self._heard = now
+        for device, why in self._provider.befallen().items():
+            known = self._devices.get(device)
+            if known is not None and not self._faults.of(known.slot):
+                try:
+                    self._faults.take_out(known.slot, why)
+                except OSError as error:
+                    log.warning("%s: %s; that cannot be written down: %s", device, why, error)
 
     def _usable(self, device: Device, *, anew: bool = False) -> bool:
         """Whether it answers and is fit for a trial; if not, `trouble` says why. anew: by what it says now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,6 +51,10 @@ class Provider(Protocol):
         ...
 
     def measure(self, device: Device) -> Reading: ...
+
+    def befallen(self) -> Mapping[str, str]:
+        """device id -> what has happened to it since the last call that makes it unfit, in words, each once."""
+        ...
 
     def apart(self, one: Device, other: Device) -> int:
         """How far the way between them is: only the order of two such numbers means something."""

@@ -12,10 +12,12 @@ import re
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from sweep.errors import DeviceError
+from sweep.slots.foreign import pids_mean
 from sweep.slots.provider import Device, Reading
 
 AGE = 1.0
@@ -30,26 +32,61 @@ class Misfit(Exception):
     """The output is not what is known of this tool."""
 
 
-class Table:
-    """The newest look at all devices of a tool. read: device id -> its reading; may raise DeviceError."""
+class Listed(ABC):
+    """`provider.Provider` of a tool. left_out: devices of which it tells too little, in words."""
 
-    def __init__(self, read: Callable[[], Mapping[str, Reading]]) -> None:
-        self._read = read
-        self._readings: Mapping[str, Reading] = {}
+    noun: str
+    variable: str
+
+    def __init__(self, tool: str) -> None:
+        """Raises DeviceError that says why there is no device."""
+        self.left_out: list[str] = []
+        self._pids_mean = pids_mean() == "true"
+        self._latest: Mapping[str, Reading] = {}
         self._trouble = ""
         self._stale = 0.0
+        try:
+            self._devices = self._list()
+        except DeviceError as error:
+            hint = f"`{tool}` shows whether the driver works; `devices: cpu` does without an {self.noun}"
+            raise DeviceError(f"no {self.noun} found ({error.message})", hint=hint) from None
+        if not self._devices:
+            raise DeviceError(f"no {self.noun} found ({tool} lists none)")
 
-    def of(self, device: Device) -> Reading:
+    @abstractmethod
+    def _list(self) -> list[Device]:
+        """By index. Raises DeviceError."""
+
+    @abstractmethod
+    def _readings(self) -> Mapping[str, Reading]:
+        """A look at all devices now, by id. Raises DeviceError."""
+
+    def devices(self) -> list[Device]:
+        return self._devices
+
+    def measure(self, device: Device) -> Reading:
         if time.monotonic() >= self._stale:
             began = time.monotonic()
             try:
-                self._readings, self._trouble = self._read(), ""
+                self._latest, self._trouble = self._readings(), ""
             except DeviceError as error:
-                self._readings, self._trouble = {}, error.message
+                self._latest, self._trouble = {}, error.message
             ended = time.monotonic()
             self._stale = ended + max(AGE, REST * (ended - began))
         gone = Reading(trouble=self._trouble or "it is not listed any more", gone=not self._trouble)
-        return self._readings.get(device.id, gone)
+        return self._latest.get(device.id, gone)
+
+    def befallen(self) -> Mapping[str, str]:
+        return {}  # these tools tell of states, not of events
+
+    def apart(self, one: Device, other: Device) -> int:
+        return abs(one.index - other.index)
+
+    def pin(self, device: Device) -> dict[str, str]:
+        return {self.variable: str(device.index)}
+
+    def close(self) -> None:  # noqa: B027
+        pass
 
 
 def ask(parse: Callable[[str], _Found], tool: str, *arguments: str) -> _Found:

@@ -32,27 +32,42 @@ class Turns:
         self.priority = 0
         self._folder = folder
         self._ticket: Path | None = None
+        self._version: object = None
         self._handle = -1
         with suppress(OSError):
             folder.mkdir(exist_ok=True)
             if folder.stat().st_uid == os.geteuid():
                 folder.chmod(0o1777)
 
-    def wait(self, slots: Iterable[str]) -> None:
-        """Takes a ticket for any of these, or shows that the one there is still wanted."""
+    @property
+    def waits(self) -> bool:
+        return self._ticket is not None
+
+    def wait(self, slots: Iterable[str], version: object = None) -> None:
+        """Takes a ticket for any of these, or shows that the one there is still wanted.
+
+        slots: looked at only for a new ticket, and where `version` is another than it was.
+        """
         with suppress(OSError):
             if self._ticket is None:
                 path = self._folder / f"{self._rank()}-{time.time_ns():020d}-{os.getpid()}"
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
                 os.fchmod(handle, 0o644)  # whatever the umask: other users look at it
                 take_lock(handle)
-                os.write(handle, json.dumps(list(slots)).encode())
                 self._ticket, self._handle = path, handle
+                self._write(slots, version)
             else:
                 os.utime(self._handle)
+                if version != self._version:
+                    self._write(slots, version)
                 rank, _, rest = self._ticket.name.partition("-")
                 if rank != self._rank():
                     self._ticket = self._ticket.rename(self._folder / f"{self._rank()}-{rest}")
+
+    def _write(self, slots: Iterable[str], version: object) -> None:
+        text = json.dumps(list(slots)).encode()
+        os.ftruncate(self._handle, os.pwrite(self._handle, text, 0))
+        self._version = version
 
     def leave(self) -> None:
         """Gives the ticket up: served, or nothing is wanted any more."""

@@ -1,6 +1,7 @@
 """Devices that are in use: whether one has failed under those who use it, and who else computes there.
 
-It looks at what was read anyway, every few seconds, and so costs nothing between two readings.
+It looks at what was read anyway, every few seconds, and so costs nothing between two readings; only what happens
+to a device at one moment is listened for at every look.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ PATIENCE = 5.0  # seconds for which a device must be away, or somebody on it, be
 
 
 class Ward:
-    """`ports.Ward`, concretely. read: what a device said at most so many seconds ago."""
+    """`ports.Ward`, concretely. read: what a device said at most so many seconds ago. listen: see `Pool`."""
 
     def __init__(
         self,
         devices: Mapping[str, Device],
         read: Callable[[Device, float], Reading],
+        listen: Callable[[], None],
         leases: LockFolder,
         faults: Faults,
     ) -> None:
         self._devices = devices
         self._read = read
+        self._listen = listen
         self._leases = leases
         self._faults = faults
         self._looked: dict[str, tuple[Reading, str, str]] = {}  # device -> reading, and what it shows
@@ -36,10 +39,12 @@ class Ward:
     def failing(self, device: str) -> str:
         if (one := self._devices.get(device)) is None:
             return ""
+        self._listen()
         reading = self._read(one, 0.0)
         return reading.trouble or self._faults.of(one.slot, reading.fault)
 
     def leave(self, *, yields: bool) -> dict[str, str]:
+        self._listen()
         now, found, seen = time.monotonic(), {}, set()
         for device in self._devices.values():
             away, others = self._look(device)

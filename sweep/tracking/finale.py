@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import rundir
+from sweep.config.rounds import SECRET
 from sweep.core.model import Sweep, Trial, TrialState
 from sweep.core.pareto import front
 from sweep.core.policy import final_checkpoint
@@ -18,8 +19,10 @@ from sweep.tracking.memory import Memory
 from sweep.tracking.mirror import PARENT, Batch, Mirror, Point, ended, millis
 from sweep.tracking.sender import Sender
 from sweep.tracking.trouble import Refused
+from sweep.tracking.uri import redacted
 
 log = logging.getLogger("sweep.tracking")
+SHORTEST_SECRET = 4  # characters; `1` as a secret would hide every 1 of the file
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -71,27 +74,34 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def send_sources(directory: SweepDir, sender: Sender, memory: Memory) -> None:
-    """space.yaml, source.json and the uncommitted changes in it, once each, once there. Raises Trouble."""
+def send_sources(directory: SweepDir, sweep: Sweep, sender: Sender, memory: Memory) -> None:
+    """space.yaml, source.json and the uncommitted changes in it, once each, once there. Raises Trouble.
+
+    Without what may be a secret in them: who may read the store may not read the sweep's folder.
+    """
     for path in (directory.space, directory.source):
         if path.name in memory.done or not path.exists():
             continue
         try:
             run_id, _ = sender.run_of(PARENT)
-            sender.store.upload(run_id, path)
+            _send_text(run_id, path.name, path.read_text(encoding="utf-8", errors="replace"), sweep, sender)
             if path == directory.source:
-                _send_diff(run_id, str(_git(directory).get("diff") or ""), sender)
+                _send_text(run_id, "source.diff", str(_git(directory).get("diff") or ""), sweep, sender)
         except Refused as error:
             sender.note(PARENT, f"{path.name} is not in MLflow: {error.message}")
         memory.done[path.name] = "sent"
 
 
-def _send_diff(run_id: str, text: str, sender: Sender) -> None:
+def _send_text(run_id: str, name: str, text: str, sweep: Sweep, sender: Sender) -> None:
+    text = redacted(text)
+    for variable, value in (sweep.config.get("env") or {}).items():
+        if SECRET.search(variable) and len(value) >= SHORTEST_SECRET:
+            text = text.replace(value, "***")
     if text:
         with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
-            diff = Path(folder) / "source.diff"
-            diff.write_text(text)
-            sender.store.upload(run_id, diff)
+            file = Path(folder) / name
+            file.write_text(text, encoding="utf-8")
+            sender.store.upload(run_id, file)
 
 
 def send_best(directory: SweepDir, mirror: Mirror, sender: Sender, memory: Memory) -> None:

@@ -40,6 +40,7 @@ from sweep.tracking.uri import redacted, tracking_uri
 TICK = 0.1  # seconds between looks at the journal
 GRACE = 86400.0  # how long a store in trouble is tried after the sweep's end, seconds
 PATIENCE = 2.0  # how long the lock of a controller that is gone may be held before it is another one's, seconds
+LONGEST_HOLD = 0.7  # how long a journal that grows at every tick is left alone, seconds
 USAGE = 5.0  # seconds between looks at what attempts use
 log = logging.getLogger("sweep.tracking")
 
@@ -60,6 +61,7 @@ class Follower:
         self.closed = False  # the sweep's own run has its last status
         self.best_sent = False
         self._gone_since: float | None = None
+        self._held: float | None = None  # since when nothing was sent because the journal kept growing
         self._deadline: float | None = None
         self._usage_due = 0.0
         self._saved_lag: dict[str, Any] = {}
@@ -74,6 +76,8 @@ class Follower:
             busy = not trouble and (self.reader.more or self.memory.owed)
             for message in self.link.wait(0.0 if busy else TICK):
                 self._hear(message)
+            if not busy and self._disturbs():
+                continue
             if self._displaced():
                 log.info("another controller has taken over; its follower goes on from here")
                 return 0
@@ -108,6 +112,16 @@ class Follower:
             self.wanted_looks.append((int(trial), int(attempt)))
         elif "ending" in message:
             self.ending = message
+
+    def _disturbs(self) -> bool:
+        """Whether trials end and start just now, who need the cores more; they are not waited for without end."""
+        now = time.monotonic()
+        asked = self.ending or self.wanted_runs or self.wanted_looks
+        if asked or not self.reader.grew() or (self._held is not None and now - self._held > LONGEST_HOLD):
+            self._held = None
+            return False
+        self._held = self._held or now
+        return True
 
     def _displaced(self) -> bool:
         """Whether our controller is gone and another drives the sweep. (A dying one holds its lock a moment.)"""
@@ -215,7 +229,7 @@ class Follower:
 
     def _send_files(self, mirror: Mirror, sender: Sender) -> None:
         begun = time.monotonic()
-        finale.send_sources(self.directory, sender, self.memory)
+        finale.send_sources(self.directory, mirror.sweep, sender, self.memory)
         for trial, attempt in list(self.memory.owed):
             try:
                 paths, run_id = self.directory.attempt(trial, attempt), sender.run_of(trial)[0]

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core import machine
 from sweep.core.model import Outcome, Sweep, Trial, TrialState
@@ -114,11 +115,11 @@ class Mirror:
             points = [Point(key, value, at, event.step) for key, value in names]
             self.batch(event.trial).metrics.extend(points)
 
-    def _touched(self, event: e.Event, effects: Iterable[e.Effect]) -> set[int]:
+    def _touched(self, event: e.Event, effects: Iterable[do.Effect]) -> set[int]:
         """Trials whose state may have moved: the event's own, those in its orders, and at an end all that wait."""
         numbers = {getattr(event, "trial", None), getattr(event, "number", None)}
         numbers |= {getattr(effect, "trial", None) for effect in effects}
-        if type(event) is e.ResumeAsked or any(type(effect) is e.Finish for effect in effects):
+        if type(event) is e.ResumeAsked or any(type(effect) is do.Finish for effect in effects):
             numbers |= set(self.sweep.ready)
         return {number for number in numbers if number is not None}
 

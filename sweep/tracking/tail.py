@@ -14,6 +14,8 @@ from typing import Any
 
 from sweep.core import events as e
 from sweep.core.codec import from_json
+from sweep.lines import parsed
+from sweep.snapshot import Mark
 
 _READ = 1 << 20
 
@@ -23,10 +25,11 @@ class Shrunk(Exception):
 
 
 class Tail:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, behind: Mark | None = None) -> None:
+        """behind: the record to begin after."""
         self.path = path
-        self.offset = 0  # behind the last line taken
-        self._seq = -1
+        self.offset = behind.end if behind else 0  # behind the last line taken
+        self._seq = behind.seq if behind else -1
         self.taken = 0  # lines
         self._stuck = (-1, 0)  # size and time of the file whose line at `offset` could not be read
         self._counted = 0  # bytes whose lines are counted in _lines
@@ -71,6 +74,9 @@ class Tail:
                     self._counted += len(data)
         return max(0, self._lines - self.taken)
 
+    def size(self) -> int:
+        return self._stat()[0]
+
     def caught_up(self) -> bool:
         """Whether everything that can be read has been read."""
         now = size, _ = self._stat()
@@ -90,13 +96,12 @@ class Tail:
 
         Nothing where that could read them in another way than one by one: each has to be the next of its turn.
         """
-        count = data.count(b"\n")
+        records = parsed(data[: data.rfind(b"\n") + 1]) or []
         try:
-            records = json.loads(b"[%b]" % data[: data.rfind(b"\n")].replace(b"\n", b",")) if count else []
             turns = [record["seq"] for record in records]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (KeyError, TypeError):
             return []
-        return records if turns == list(range(self._seq + 1, self._seq + 1 + count)) else []
+        return records if turns == list(range(self._seq + 1, self._seq + 1 + len(records))) else []
 
     def _parse(self, line: bytes | dict[str, Any]) -> tuple[e.Event | None, bool]:
         """The event, and whether the line says anything new (a line written twice does not)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from world import World, controller, opened
 
+from sweep.core import effects as do
 from sweep.core import events as e
 
 
@@ -22,7 +23,7 @@ def launch(world: World) -> tuple[int, int]:
     """One more trial or retry, on the next free slot; its process is not there yet."""
     sample(world)
     orders = world.feed(e.SlotOffered(world.time(), world.free()[0], "cpu"))
-    return next((o.trial, o.attempt) for o in orders if isinstance(o, e.Launch))
+    return next((o.trial, o.attempt) for o in orders if isinstance(o, do.Launch))
 
 
 def run(world: World) -> tuple[int, int]:
@@ -31,9 +32,9 @@ def run(world: World) -> tuple[int, int]:
     return key
 
 
-def crash(world: World, key: tuple[int, int], cause: str = "boom") -> list[e.Effect]:
+def crash(world: World, key: tuple[int, int], cause: str = "boom") -> list[do.Effect]:
     return world.feed(e.AttemptEnded(world.time(), *key, code=1, cause=cause))
 
 
-def names(orders: list[e.Effect]) -> list[str]:
+def names(orders: list[do.Effect]) -> list[str]:
     return [type(order).__name__ for order in orders]

@@ -8,6 +8,7 @@ import pytest
 from history import begin, crash, launch, names, run, sample
 from world import controller
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Outcome, SweepState, TrialState, Verdict
 from sweep.errors import IllegalEvent
@@ -106,7 +107,7 @@ def test_first_trials_that_fail_alike_end_the_sweep() -> None:
     keys = [run(world), run(world), run(world)]
     crash(world, keys[0], "KeyError: 'lr' at line 10")
     orders = crash(world, keys[1], "KeyError: 'lr' at line 12")
-    assert e.Deliver(*keys[2], Verdict.STOP, 30.0, 5.0) in orders
+    assert do.Deliver(*keys[2], Verdict.STOP, 30.0, 5.0) in orders
     sample(world)
     world.complete(keys[2])
     why = "the first 2 trials failed alike: KeyError: 'lr' at line 12 (exit code 1)"
@@ -165,7 +166,7 @@ def test_another_controller_asks_and_leases_anew_and_says_verdicts_again() -> No
     world.feed(e.SlotOffered(world.time(), "s2", "cpu"))
     assert world.leased == {"s2"} and len(world.asks) == 2
     orders = world.feed(controller(world.time()))
-    assert orders == [e.Deliver(*key, Verdict.PRUNE, 30.0, 5.0), e.Ask()]
+    assert orders == [do.Deliver(*key, Verdict.PRUNE, 30.0, 5.0), do.Ask()]
     assert not world.leased and world.sweep.demand() > 0
 
 
@@ -173,18 +174,18 @@ def test_what_was_sampled_and_not_yet_written_is_taken_over() -> None:
     world = begin(trials=3, enqueue=({"lr": 1.0}, {"lr": 2.0}), needs_run=True)
     sampled = [{"number": 0, "params": {"lr": 1.0}, "origin": "enqueued"}]
     orders = world.feed(controller(world.time(), sampled))
-    assert e.MakeRun(0) in orders and list(world.sweep.queue) == [{"lr": 2.0}]
+    assert do.MakeRun(0) in orders and list(world.sweep.queue) == [{"lr": 2.0}]
     world.drive()
     assert len(world.told) == 3
 
 
 def test_a_trial_that_needs_its_run_waits_for_it() -> None:
     world = begin(needs_run=True)
-    assert world.feed(e.TrialSampled(world.time(), 0, {})) == [e.MakeRun(0)]
-    assert world.feed(e.SlotOffered(world.time(), "s0", "cpu")) == [e.Ask()]
-    assert world.feed(controller(world.time())) == [e.MakeRun(0)]
+    assert world.feed(e.TrialSampled(world.time(), 0, {})) == [do.MakeRun(0)]
+    assert world.feed(e.SlotOffered(world.time(), "s0", "cpu")) == [do.Ask()]
+    assert world.feed(controller(world.time())) == [do.MakeRun(0)]
     world.feed(e.SlotOffered(world.time(), "s0", "cpu"))
-    assert e.Launch(0, 1, "s0") in world.feed(e.RunLinked(world.time(), 0, "run0"))
+    assert do.Launch(0, 1, "s0") in world.feed(e.RunLinked(world.time(), 0, "run0"))
     world.feed(controller(world.time()))
     assert not world.runs
 
@@ -203,5 +204,5 @@ def test_the_end_comes_with_the_controller_that_finds_nothing_left() -> None:
     world = begin()
     world.feed(e.StopAsked(world.time()))
     assert not world.sweep.state.ended  # a configuration is on its way
-    assert world.feed(controller(world.time())) == [e.Finish()]
+    assert world.feed(controller(world.time())) == [do.Finish()]
     assert world.sweep.why == "stopped by the user"

@@ -9,11 +9,12 @@ from history import begin, launch, names
 from world import World
 
 from sweep.core import again
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import SweepState, TrialState
 
 
-def sampled(world: World, **params: Any) -> list[e.Effect]:
+def sampled(world: World, **params: Any) -> list[do.Effect]:
     number = world.number
     return world.feed(e.TrialSampled(world.time(), number, params))
 
@@ -47,7 +48,7 @@ def test_skip_ends_it_at_once_with_the_first_ones_value_and_tells_it_before_it_a
     run(world, 0.5, lr=0.1, kind="a")
     orders = sampled(world, kind="a", lr=0.1)
     assert names(orders) == ["Tell", "Ask"]
-    assert orders[0] == e.Tell(1, TrialState.COMPLETE, (0.5,))
+    assert orders[0] == do.Tell(1, TrialState.COMPLETE, (0.5,))
     assert (*ended(world, 1), world.sweep.trials[1].why) == (TrialState.COMPLETE, (0.5,), 0, "same as trial 0")
     assert world.sweep.best == 0
     assert ended(world, run(world, 0.7, lr=0.1, kind="b")) == (TrialState.COMPLETE, (0.7,), 1)

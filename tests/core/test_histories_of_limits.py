@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from world import World, controller, opened
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Outcome, SweepState, TrialState, Verdict
 from sweep.errors import IllegalEvent
@@ -29,12 +30,12 @@ def running(**rules: Any) -> World:
     return world
 
 
-def report(world: World, value: float, key: tuple[int, int] = FIRST, step: int = 1) -> list[e.Effect]:
+def report(world: World, value: float, key: tuple[int, int] = FIRST, step: int = 1) -> list[do.Effect]:
     return world.feed(e.Reported(world.time(), *key, step, {"acc": value}))
 
 
-def fail(world: World, key: tuple[int, int] = FIRST, **how: Any) -> None:
-    world.feed(e.AttemptEnded(world.time(), *key, **{"code": 1, "cause": f"ValueError: {key[0]}", **how}))
+def fail(world: World, key: tuple[int, int] = FIRST, **how: Any) -> list[do.Effect]:
+    return world.feed(e.AttemptEnded(world.time(), *key, **{"code": 1, "cause": f"ValueError: {key[0]}", **how}))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_a_stall_prunes_fails_or_is_tried_again(action: str, reported: bool, sta
     if reported:
         report(world, 0.5)
     (order,) = world.feed(e.StallSeen(world.time(), *FIRST, "nothing moved for 600 s", "trials/0/1/stall"))
-    assert isinstance(order, e.Deliver) and (order.verdict, order.grace) == (Verdict.STALL, 0.0)
+    assert isinstance(order, do.Deliver) and (order.verdict, order.grace) == (Verdict.STALL, 0.0)
     world.feed(e.AttemptEnded(world.time(), *FIRST, signal=9, signalled=True))
     trial = world.sweep.trials[0]
     first = trial.attempts[0]
@@ -89,7 +90,7 @@ def test_a_trial_whose_time_is_up_may_write_a_checkpoint_and_go_on_from_it() -> 
     world = running(retries={"TIMED_OUT": 1}, backoff=0.0)
     report(world, 0.5)
     (order,) = world.feed(e.TimedOut(world.time(), *FIRST, "its limit of 60 s has passed"))
-    assert isinstance(order, e.Deliver) and order.grace > 0
+    assert isinstance(order, do.Deliver) and order.grace > 0
     world.feed(e.Checkpointed(world.time(), *FIRST, 1, "trials/0/1/checkpoints/1"))
     world.feed(e.AttemptEnded(world.time(), *FIRST, code=1, acknowledged="stop"))
     assert world.sweep.trials[0].attempts[0].outcome is Outcome.TIMED_OUT
@@ -129,12 +130,12 @@ def test_a_trial_that_rests_can_be_stopped() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_is_ignored_pruned_or_fails_as_the_rules_say(value: float) -> None:
-    assert [type(order) for order in report(running(), value)] == [e.Judge]
+    assert [type(order) for order in report(running(), value)] == [do.Judge]
     for rule, outcome in (("prune", Outcome.PRUNED), ("fail", Outcome.STOPPED)):
         world = running(on_nan=rule)
         report(world, 0.5)
         (order,) = report(world, value, step=2)
-        assert isinstance(order, e.Deliver)
+        assert isinstance(order, do.Deliver)
         heeds = "prune" if rule == "prune" else "stop"
         world.feed(e.AttemptEnded(world.time(), *FIRST, code=1, acknowledged=heeds))
         assert world.sweep.trials[0].outcome is outcome and f"acc was {value}" in world.sweep.trials[0].why
@@ -230,6 +231,27 @@ def test_want_of_memory_is_told_with_what_was_measured() -> None:
         Outcome.OOM,
         "ValueError: 0 (exit code 1); its peak: 40 MB of memory, 79.4 GB used on its device",
     )
+
+
+def test_an_end_for_a_limit_is_nobodys_from_outside() -> None:
+    world = running()
+    fail(world, code=None, signal=9, cause="it went over its limit of 9 processes and threads", hint="limit")
+    trial = world.sweep.trials[0]
+    said = "it went over its limit of 9 processes and threads (signal 9, SIGKILL)"
+    assert (trial.outcome, trial.why) == (Outcome.CRASHED, said)
+
+
+@pytest.mark.parametrize(
+    ("end", "ran_out"),
+    [
+        ({"hint": "oom", "peak": {"memory": 4e7, "device_memory": 7.94e10}}, 7.94e10),
+        ({"hint": "oom"}, 0.0),
+        ({}, None),
+    ],
+)
+def test_the_sampler_is_told_where_memory_ran_out(end: dict[str, Any], ran_out: float | None) -> None:
+    tells = [order for order in fail(running(), **end) if isinstance(order, do.Tell)]
+    assert [tell.ran_out for tell in tells] == [ran_out]
 
 
 def test_too_many_failures_end_the_sweep_once_there_are_enough_to_count() -> None:

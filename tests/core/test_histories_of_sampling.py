@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from history import begin, crash, names, run, sample
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Outcome, SweepState, TrialState
 from sweep.errors import IllegalEvent
@@ -14,16 +15,16 @@ from sweep.errors import IllegalEvent
 
 def test_one_trial_from_its_sampling_to_the_end_of_the_sweep() -> None:
     world = begin(trials=1)
-    assert world.orders == [e.Ask()]
+    assert world.orders == [do.Ask()]
     assert world.feed(e.TrialSampled(world.time(), 0, {"lr": 0.1})) == []
     assert world.sweep.demand() == 1
-    assert world.feed(e.SlotOffered(world.time(), "s0", "cpu")) == [e.Launch(0, 1, "s0")]
+    assert world.feed(e.SlotOffered(world.time(), "s0", "cpu")) == [do.Launch(0, 1, "s0")]
     assert world.sweep.demand() == 0
     world.start((0, 1))
-    assert world.feed(e.Reported(world.time(), 0, 1, 3, {"acc": 0.7, "loss": 1.0})) == [e.Judge(0, 1, 3, 0.7)]
+    assert world.feed(e.Reported(world.time(), 0, 1, 3, {"acc": 0.7, "loss": 1.0})) == [do.Judge(0, 1, 3, 0.7)]
     assert world.feed(e.Reported(world.time(), 0, 1, 4, {"loss": 0.9})) == []
     end = world.feed(e.AttemptEnded(world.time(), 0, 1, code=0))
-    assert end == [e.Tell(0, TrialState.COMPLETE, (0.7,), Outcome.COMPLETED), e.Finish()]
+    assert end == [do.Tell(0, TrialState.COMPLETE, (0.7,), Outcome.COMPLETED), do.Finish()]
     assert (world.sweep.state, world.sweep.why, world.sweep.best) == (SweepState.FINISHED, "", 0)
 
 
@@ -57,7 +58,7 @@ def test_a_job_has_no_objective_and_is_complete_when_it_ends_well() -> None:
     assert world.feed(e.Reported(world.time(), *key, 1, {"acc": 0.5})) == []
     assert world.feed(e.Checkpointed(world.time(), *key, 1, "c/1")) == []
     end = world.feed(e.AttemptEnded(world.time(), *key, code=0))
-    assert end == [e.Tell(0, TrialState.COMPLETE, (), Outcome.COMPLETED), e.Finish()]
+    assert end == [do.Tell(0, TrialState.COMPLETE, (), Outcome.COMPLETED), do.Finish()]
     assert world.sweep.best is None
 
 
@@ -93,7 +94,7 @@ def test_a_slot_is_in_one_place() -> None:
 def test_a_slot_that_nobody_needs_is_given_back() -> None:
     world = begin(trials=1)
     run(world)
-    assert world.feed(e.SlotOffered(world.time(), "s1", "cpu")) == [e.Release("s1")]
+    assert world.feed(e.SlotOffered(world.time(), "s1", "cpu")) == [do.Release("s1")]
 
 
 @pytest.mark.parametrize("event", [e.PauseAsked(50.0), e.DrainAsked(50.0), e.StopAsked(50.0)])
@@ -103,15 +104,15 @@ def test_a_sweep_that_holds_keeps_no_idle_slot_and_takes_none(event: e.Event) ->
     world.feed(e.SlotOffered(world.time(), "s1", "cpu"))
     world.feed(e.SlotOffered(world.time(), "s2", "cpu"))
     assert world.leased == {"s1", "s2"}
-    assert set(world.feed(event)) >= {e.Release("s1"), e.Release("s2")}
-    assert world.feed(e.SlotOffered(world.time(), "s1", "cpu")) == [e.Release("s1")]
+    assert set(world.feed(event)) >= {do.Release("s1"), do.Release("s2")}
+    assert world.feed(e.SlotOffered(world.time(), "s1", "cpu")) == [do.Release("s1")]
 
 
 def test_a_lowered_limit_on_slots_holds_for_slots_that_are_offered_already() -> None:
     world = begin(slots=4, trials=8, ahead=0)
     for slot in ("s0", "s1", "s2"):
         world.feed(e.SlotOffered(world.time(), slot, "cpu"))
-    assert world.feed(e.LimitsSet(world.time(), slots=1)) == [e.Release("s2"), e.Release("s1")]
+    assert world.feed(e.LimitsSet(world.time(), slots=1)) == [do.Release("s2"), do.Release("s1")]
     world.sample()
     assert list(world.launches) == [(0, 1)] and world.sweep.demand() == 0
     world.start((0, 1))
@@ -128,7 +129,7 @@ def test_a_slot_beyond_the_limit_launches_nothing() -> None:
     run(world)
     sample(world)
     assert list(world.sweep.ready) == [1]
-    assert world.feed(e.SlotOffered(world.time(), "s1", "cpu")) == [e.Release("s1")]
+    assert world.feed(e.SlotOffered(world.time(), "s1", "cpu")) == [do.Release("s1")]
 
 
 def test_the_limit_on_slots_counts_what_is_offered() -> None:
@@ -153,7 +154,7 @@ def test_a_lowered_limit_on_trials_holds_the_newest_back_and_a_raised_one_lets_i
     assert world.sweep.demand() == 1
     second = run(world)
     assert second == (1, 1) and world.sweep.demand() == 0
-    assert world.feed(e.SlotOffered(world.time(), "s2", "cpu")) == [e.Release("s2")]
+    assert world.feed(e.SlotOffered(world.time(), "s2", "cpu")) == [do.Release("s2")]
     world.complete(first)
     world.complete(second)
     assert world.sweep.state is SweepState.FINISHED
@@ -181,7 +182,7 @@ def test_a_raised_limit_goes_on_at_once() -> None:
 
 def test_a_users_configuration_is_next_in_line_and_sampled_once() -> None:
     world = begin(trials=4, enqueue=({"lr": 1.0},))
-    assert world.orders == [e.Prefer({"lr": 1.0}), e.Ask()]
+    assert world.orders == [do.Prefer({"lr": 1.0}), do.Ask()]
     world.sample()
     world.feed(e.Enqueued(world.time(), {"lr": 2.0}))  # nothing is asked for at the moment
     run(world)
@@ -218,7 +219,7 @@ def test_a_preference_that_the_sampler_did_not_take_is_given_again() -> None:
     world = begin(trials=4, enqueue=({"lr": 1.0},))
     world.feed(e.TrialSampled(world.time(), 0, {"lr": 0.3}))
     run(world)
-    assert world.orders.count(e.Prefer({"lr": 1.0})) == 2
+    assert world.orders.count(do.Prefer({"lr": 1.0})) == 2
     sample(world)
     assert world.sweep.trials[1].origin == "enqueued" and not world.sweep.queue
 
@@ -242,7 +243,7 @@ def test_a_users_configuration_needs_no_sampler() -> None:
     world = begin(trials=None)
     key = run(world)
     world.feed(e.SamplerExhausted(world.time(), "the grid is done"))
-    assert world.feed(e.Enqueued(world.time(), {"lr": 1.0})) == [e.Prefer({"lr": 1.0}), e.Ask()]
+    assert world.feed(e.Enqueued(world.time(), {"lr": 1.0})) == [do.Prefer({"lr": 1.0}), do.Ask()]
     world.sample()
     world.complete(key)
     world.complete(run(world))
@@ -267,7 +268,7 @@ def test_a_sampler_that_fails_ends_the_sweep_as_failed_once_the_running_trials_a
     world.complete(key)
     assert world.sweep.state is SweepState.FAILED and world.sweep.why == "the storage is gone"
     world.feed(e.ResumeAsked(world.time()))
-    assert e.Prefer({"lr": 2.0}) in world.orders[-2:]
+    assert do.Prefer({"lr": 2.0}) in world.orders[-2:]
 
 
 def test_a_sampler_that_fails_does_not_call_a_stop_off() -> None:

@@ -6,6 +6,7 @@ import pytest
 from history import begin, crash, launch, names, run, sample
 from world import controller
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Outcome, SweepState, TrialState, Verdict
 from sweep.errors import IllegalEvent
@@ -58,12 +59,12 @@ def test_the_end_of_the_sweep_ends_a_trial_that_waits_for_a_retry() -> None:
     world.feed(e.DrainAsked(world.time()))
     assert world.sweep.trials[0].state is TrialState.WAITING  # the drain may still be called off
     orders = world.feed(e.AttemptEnded(world.time(), *other, code=1))
-    told = [o for o in orders if isinstance(o, e.Tell)]
+    told = [o for o in orders if isinstance(o, do.Tell)]
     assert [(o.trial, o.state, o.outcome) for o in told] == [
         (1, TrialState.FAIL, Outcome.CRASHED),
         (0, TrialState.FAIL, Outcome.CRASHED),
     ]
-    assert orders[-1] == e.Finish()
+    assert orders[-1] == do.Finish()
     assert world.sweep.trials[0].why == "bad batch (exit code 1); the sweep ended before another attempt"
 
 
@@ -80,10 +81,10 @@ def test_a_stop_tells_every_attempt_and_waits_for_proof() -> None:
     world = begin()
     key, young = run(world), launch(world)
     orders = world.feed(e.StopAsked(world.time()))
-    assert [o for o in orders if isinstance(o, e.Deliver)] == [e.Deliver(*key, Verdict.STOP, 30.0, 5.0)]
+    assert [o for o in orders if isinstance(o, do.Deliver)] == [do.Deliver(*key, Verdict.STOP, 30.0, 5.0)]
     assert world.sweep.state is SweepState.STOPPING
     assert world.feed(e.AttemptStarted(world.time(), *young, 11, 7, "boot")) == [
-        e.Deliver(*young, Verdict.STOP, 30.0, 5.0)
+        do.Deliver(*young, Verdict.STOP, 30.0, 5.0)
     ]
     sample(world)
     world.feed(e.AttemptEnded(world.time(), *key, code=None, signal=15, signalled=True))
@@ -99,21 +100,21 @@ def test_a_second_stop_is_sharper_and_the_first_one_stays_the_reason() -> None:
     key = run(world)
     world.feed(e.StopAsked(world.time(), why="first"))
     assert world.feed(e.StopAsked(world.time(), why="again")) == []
-    assert world.feed(e.StopAsked(world.time(), now=True, why="now")) == [e.Deliver(*key, Verdict.KILL, 0.0, 5.0)]
+    assert world.feed(e.StopAsked(world.time(), now=True, why="now")) == [do.Deliver(*key, Verdict.KILL, 0.0, 5.0)]
     assert world.sweep.why == "first"
 
 
 def test_no_grace_for_a_script_that_does_not_look() -> None:
     world = begin(heeds=False)
     key = run(world)
-    assert world.feed(e.StopAsked(world.time(), key[0])) == [e.Deliver(*key, Verdict.STOP, 0.0, 5.0)]
+    assert world.feed(e.StopAsked(world.time(), key[0])) == [do.Deliver(*key, Verdict.STOP, 0.0, 5.0)]
 
 
 def test_a_stop_of_a_trial_that_waits() -> None:
     world = begin()
     sample(world)
     orders = world.feed(e.StopAsked(world.time(), 0))
-    assert orders == [e.Tell(0, TrialState.FAIL, None, None), e.Ask()]
+    assert orders == [do.Tell(0, TrialState.FAIL, None, None), do.Ask()]
     assert world.sweep.trials[0].why == "stopped by the user" and not world.sweep.ready
 
 

@@ -112,7 +112,7 @@ def test_a_line_that_was_written_twice_counts_once(path: Path, lines: list[bytes
     writer.commit()
     assert spoken(path) == [*SAID, repr(e.Noted(1.0, "on"))]
     path.write_bytes(b"".join([*lines[:9], lines[8], *lines[9:]]))
-    assert spoken(path) == SAID and list(records(path))[-1].end == path.stat().st_size
+    assert spoken(path) == SAID and list(records(path))[-1].mark.end == path.stat().st_size
 
 
 @pytest.mark.parametrize(

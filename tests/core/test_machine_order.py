@@ -7,13 +7,14 @@ import random
 import pytest
 from world import World, controller, opened
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Verdict
 
-SAMPLING = (e.Ask, e.Prefer, e.Judge, e.Tell)  # what a sampler can see
+SAMPLING = (do.Ask, do.Prefer, do.Judge, do.Tell)  # what a sampler can see
 
 
-def played(seed: int, trials: int = 6, **rules: object) -> list[e.Effect]:
+def played(seed: int, trials: int = 6, **rules: object) -> list[do.Effect]:
     """What the search was told, in order, where chance picks which edge answers next.
 
     A trial's fate depends on its number alone: 1 crashes twice, 3 is pruned, 4 has no metric.
@@ -58,7 +59,7 @@ def played(seed: int, trials: int = 6, **rules: object) -> list[e.Effect]:
 @pytest.mark.parametrize("rules", [{}, {"ahead": 0}, {"ahead": 2}, {"needs_run": True}], ids=str)
 def test_the_sequence_does_not_depend_on_the_timing(rules: dict) -> None:
     first = played(0, **rules)
-    told = [order.trial for order in first if isinstance(order, e.Tell)]
-    assert told == list(range(6)) and first.count(e.Ask()) == 6
+    told = [order.trial for order in first if isinstance(order, do.Tell)]
+    assert told == list(range(6)) and first.count(do.Ask()) == 6
     for seed in range(1, 12):
         assert played(seed, **rules) == first

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from world import World, controller, opened
 
+from sweep.core import effects as do
 from sweep.core import events as e
 
 INDEX = st.integers(0, 11)
@@ -130,7 +131,7 @@ class AnySweep(RuleBasedStateMachine):
         heard = world.offer(e.SlotOffered(world.time(), slot, "cpu"))
         assert heard == (free and not world.sweep.state.ended)
         if heard and wanted:
-            assert e.Release(slot) not in world.newest, "it asked for a slot and gave it back"
+            assert do.Release(slot) not in world.newest, "it asked for a slot and gave it back"
         elif heard:
             assert set(world.sweep.offers) <= held, "it keeps a slot that it has no use for"
 

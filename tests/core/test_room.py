@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import World, controller, opened
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import open_sweep
 from sweep.core.model import Attempt, Checkpoint, Phase, Sweep, Trial, TrialState
@@ -84,7 +85,7 @@ def test_a_checkpoint_that_is_dropped_is_discarded_and_known_no_more() -> None:
         world.feed(e.Checkpointed(world.time(), 0, 1, step, f"trials/0/1/checkpoints/{step}"))
     directory = world.sweep.trials[0].checkpoints[0].directory
     dropped = e.CheckpointDropped(world.time(), 0, directory, "no room")
-    assert world.feed(dropped) == [e.Discard(directory)]
+    assert world.feed(dropped) == [do.Discard(directory)]
     assert directory not in [one.directory for one in world.sweep.trials[0].checkpoints]
     with pytest.raises(IllegalEvent):
         world.feed(dropped)
@@ -101,7 +102,7 @@ def test_nothing_starts_while_launches_are_held_and_what_runs_runs_on() -> None:
     assert world.sweep.demand() == 0
     world.feed(e.Reported(world.time(), 0, 1, 1, {"acc": 0.5}))
     orders = world.feed(e.AttemptEnded(world.time(), 0, 1, code=0))
-    assert [type(order) for order in orders] == [e.Tell]
+    assert [type(order) for order in orders] == [do.Tell]
     world.feed(e.LaunchesHeld(world.time(), ""))
     assert world.sweep.demand() == 1
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import World
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.model import Outcome, TrialState
 from sweep.core.sharing import GAIN, MARGIN, MOST, SOLO, Sample, Sharing, fitting
@@ -121,7 +122,7 @@ def crowd(slots: tuple[str, ...] = ("g.0", "g.1"), **rules: object) -> World:
     return world
 
 
-def out_of_memory(world: World, key: tuple[int, int], *, crowded: bool = True) -> list[e.Effect]:
+def out_of_memory(world: World, key: tuple[int, int], *, crowded: bool = True) -> list[do.Effect]:
     return world.feed(
         e.AttemptEnded(world.time(), *key, code=1, cause="out of memory", hint="oom", crowded=crowded)
     )
@@ -150,7 +151,7 @@ def test_shares_that_lie_idle_are_given_back_for_it() -> None:
     world.complete((1, 1))
     world.feed(e.SlotOffered(world.time(), "g.1", "G"))  # waits for the sampler
     assert list(world.sweep.offers) == ["g.1"]
-    assert e.Release("g.1") in out_of_memory(world, (0, 1))
+    assert do.Release("g.1") in out_of_memory(world, (0, 1))
     assert not world.sweep.offers and world.sweep.demand()
 
 

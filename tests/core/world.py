@@ -12,8 +12,9 @@ from collections import Counter, deque
 from dataclasses import fields
 from typing import Any
 
+from sweep.core import effects as do
 from sweep.core import events as e
-from sweep.core.codec import from_json, to_json
+from sweep.core.codec import from_json, rows, state_from_rows, to_json
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Attempt, Outcome, Phase, Rules, Sweep, SweepState, Trial, TrialState, Verdict
 from sweep.core.policy import better
@@ -58,13 +59,13 @@ class World:
         self.runs: list[int] = []
         self.launches: dict[tuple[int, int], str] = {}
         self.running: dict[tuple[int, int], str] = {}
-        self.judges: list[e.Judge] = []
+        self.judges: list[do.Judge] = []
         self.judged: dict[int, int] = {}
         self.delivered: dict[tuple[int, int], Verdict] = {}
-        self.told: dict[int, e.Tell] = {}
+        self.told: dict[int, do.Tell] = {}
         self.final: dict[int, str] = {}
-        self.orders: list[e.Effect] = []
-        self.newest: list[e.Effect] = []  # those of the newest event
+        self.orders: list[do.Effect] = []
+        self.newest: list[do.Effect] = []  # those of the newest event
         self._preferred: dict[str, Any] | None = None
 
     def free(self) -> list[str]:
@@ -75,7 +76,7 @@ class World:
         self.now += 1.0
         return self.now
 
-    def feed(self, event: e.Event) -> list[e.Effect]:
+    def feed(self, event: e.Event) -> list[do.Effect]:
         """Raises IllegalEvent, after a look that nothing has changed."""
         sweep = self.sweep
         before, ended = picture(sweep), sweep.state.ended
@@ -90,15 +91,17 @@ class World:
         self.orders += orders
         self.newest = orders
         self.log.append(event)
-        finishes = sum(isinstance(order, e.Finish) for order in orders)
+        finishes = sum(isinstance(order, do.Finish) for order in orders)
         assert finishes == (sweep.state.ended and (not ended or isinstance(event, e.ResumeAsked)))
+        if len(self.log) % 3 == 0:
+            self.twin = state_from_rows(json.loads(json.dumps(self.twin, default=rows)))  # as a snapshot has it
         assert step(self.twin, through_json(event)) == orders or "nan" in repr(orders)
         assert picture(self.twin) == picture(sweep)
         if not isinstance(event, e.ConfigChanged):  # which takes effect with the controller that follows
             self._look()
         return orders
 
-    def take_over(self, changed: e.ConfigChanged) -> list[e.Effect]:
+    def take_over(self, changed: e.ConfigChanged) -> list[do.Effect]:
         """Another controller, with a changed file."""
         assert self.feed(changed) == []
         return self.feed(controller(self.time()))
@@ -145,45 +148,45 @@ class World:
             del self.queue[: sum(one["origin"] == "enqueued" for one in event.sampled)]
             self.number = max([self.number, *(one["number"] + 1 for one in event.sampled)])
 
-    def _carry_out(self, order: e.Effect, cause: e.Event) -> None:
+    def _carry_out(self, order: do.Effect, cause: e.Event) -> None:
         sweep = self.sweep
-        if isinstance(order, e.Prefer):
+        if isinstance(order, do.Prefer):
             assert self._preferred is None, "two preferences for one order to sample"
             self._preferred = order.params
-        elif isinstance(order, e.Ask):
+        elif isinstance(order, do.Ask):
             self.asks.append(self._preferred)
             self._preferred = None
             assert sweep.rules.trials is None or len(sweep.trials) + len(self.asks) <= sweep.rules.trials
-        elif isinstance(order, e.Launch):
+        elif isinstance(order, do.Launch):
             self.leased.remove(order.slot)  # KeyError: launched on a slot that nobody offered
             self.launches[order.trial, order.attempt] = order.slot
             assert sweep.rules.slots is None or len(self.launches) + len(self.running) <= sweep.rules.slots
             assert not sweep.rules.needs_run or sweep.trials[order.trial].run_id
-        elif isinstance(order, e.Release):
+        elif isinstance(order, do.Release):
             self.leased.remove(order.slot)
-        elif isinstance(order, e.MakeRun):
+        elif isinstance(order, do.MakeRun):
             assert sweep.rules.needs_run
             if order.trial not in self.runs:
                 self.runs.append(order.trial)
-        elif isinstance(order, e.Judge):
+        elif isinstance(order, do.Judge):
             assert sweep.rules.single
             assert order.step > self.judged.get(order.trial, -math.inf), "Optuna takes one value a step"
             self.judged[order.trial] = order.step
             self.judges.append(order)
-        elif isinstance(order, e.Deliver):
+        elif isinstance(order, do.Deliver):
             key = (order.trial, order.attempt)
             assert key in self.running, "a verdict for a process that is not there"
             known = self.delivered.get(key)
             assert known is None or order.verdict.strength > known.strength
             assert bool(order.grace) == (sweep.rules.heeds and order.verdict not in (Verdict.KILL, Verdict.STALL))
             self.delivered[key] = order.verdict
-        elif isinstance(order, e.Discard):
+        elif isinstance(order, do.Discard):
             kept = [c.directory for trial in sweep.trials.values() for c in trial.checkpoints]
             assert order.directory not in kept
-        elif isinstance(order, e.Tell):
+        elif isinstance(order, do.Tell):
             self._tell(order, cause)
 
-    def _tell(self, order: e.Tell, cause: e.Event) -> None:
+    def _tell(self, order: do.Tell, cause: e.Event) -> None:
         trial = self.sweep.trials[order.trial]
         assert order.trial not in self.told, "told twice"
         assert order.state.terminal and order.state is trial.state and order.values == trial.values

@@ -18,26 +18,29 @@ def machine(project: Project, fake_nvml: Any) -> Project:
     return project
 
 
+BROKEN = """
+    import os, sys, time
+    said = os.open("failed", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    if "GPU-a" in os.environ["CUDA_VISIBLE_DEVICES"] and not os.path.exists("mended"):
+        os.write(said, b".")
+        sys.exit("CUDA error: unspecified launch failure")
+    while os.fstat(said).st_size < float(sys.argv[1]):
+        time.sleep(0.05)
+    print("acc 1")
+    """
+
+
 def test_a_device_on_which_everything_fails_is_taken_out_until_it_is_healed(machine: Project) -> None:
-    machine.write(
-        "train.py",
-        """
-        import os, sys, time
-        if "GPU-a" in os.environ["CUDA_VISIBLE_DEVICES"] and not os.path.exists("mended"):
-            sys.exit("CUDA error: an illegal memory access was encountered")
-        time.sleep(1.0)
-        print("acc 1")
-        """,
-    )
+    machine.write("train.py", BROKEN)
     keys = {"devices": "gpu", "report": {"pattern": r"acc (?P<acc>\d+)"}}
-    found = machine.run(trials=10, **keys)
+    found = machine.run(trials=9, command="python train.py 5", **keys)
     outcomes = [[attempt["outcome"] for attempt in trial["attempts"]] for trial in found["trials"]]
-    assert sorted(map(tuple, outcomes)) == [*[("COMPLETED",)] * 7, *[("CRASHED",)] * 2, ("LOST", "COMPLETED")]
+    assert sorted(map(tuple, outcomes)) == [*[("COMPLETED",)] * 4, *[("CRASHED",)] * 4, ("LOST", "COMPLETED")]
     (note,) = [line for line in machine.log().splitlines() if "is taken out of service" in line]
-    assert "GPU-aaaaaaaa-0" in note and "3 trials failed on it one after another" in note
+    assert "GPU-aaaaaaaa-0" in note and "5 trials failed on it one after another" in note
 
     told = machine.sweep("devices", "--json").json["devices"][0]
-    assert (told["health"], told["uuid"]) == ("failed", "GPU-aaaaaaaa-0") and "3 trials failed" in told["why"]
+    assert (told["health"], told["uuid"]) == ("failed", "GPU-aaaaaaaa-0") and "5 trials failed" in told["why"]
     found = machine.run(trials=2, name="t", devices="gpu:2", report=keys["report"])
     assert {attempt["device"][4] for trial in found["trials"] for attempt in trial["attempts"]} <= set("bcd")
 
@@ -49,6 +52,51 @@ def test_a_device_on_which_everything_fails_is_taken_out_until_it_is_healed(mach
     assert machine.sweep("devices", "heal", "--json").json == {"healed": []}
     machine.write("mended", "")
     assert machine.run(trials=1, name="u", devices=[0], report=keys["report"])["counts"]["COMPLETE"] == 1
+
+
+def test_of_two_gpus_the_broken_one_is_found_before_fail_fast_gives_the_sweep_up(
+    machine: Project, fake_nvml: Any
+) -> None:
+    fake_nvml.write(*GPUS[:2])
+    machine.write("train.py", BROKEN)
+    keys = {"devices": "gpu", "report": {"pattern": r"acc (?P<acc>\d+)"}}
+    found = machine.run(trials=9, command="python train.py 7", **keys)
+    outcomes = [tuple(attempt["outcome"] for attempt in trial["attempts"]) for trial in found["trials"]]
+    assert sorted(outcomes) == [("COMPLETED",)] * 2 + [("CRASHED",)] * 6 + [("LOST", "COMPLETED")]
+    assert machine.sweep("devices", "--json").json["devices"][0]["health"] == "failed"
+
+
+def test_a_device_that_has_failed_is_the_last_choice(machine: Project, fake_nvml: Any) -> None:
+    fake_nvml.write(*GPUS[:2])
+    machine.write("train.py", BROKEN)
+    pattern = {"pattern": r"acc (?P<acc>\d+)"}
+    found = machine.run(trials=4, slots=1, command="python train.py 1", devices="gpu", report=pattern)
+    assert [trial["state"] for trial in found["trials"]] == ["FAIL", *["COMPLETE"] * 3]
+
+
+def test_an_xid_takes_the_device_from_the_trial_and_charges_nothing(machine: Project, fake_nvml: Any) -> None:
+    machine.write(
+        "train.py",
+        """
+        import os, pathlib, sys, time
+        if "GPU-a" in os.environ["CUDA_VISIBLE_DEVICES"]:
+            pathlib.Path("began").touch()
+            while not os.path.exists("struck"):
+                time.sleep(0.05)
+            sys.exit("CUDA error: uncorrectable ECC error encountered")
+        print("acc 1")
+        """,
+    )
+    machine.space(trials=1, devices="gpu", report={"pattern": r"acc (?P<acc>\d+)"})
+    running = machine.start("run", "space.yaml", "--json")
+    machine.wait_for((machine.path / "began").exists, "the trial")
+    fake_nvml.write(*GPUS, "xid gpu=0 code=95")
+    machine.write("struck", "")
+    (trial,) = machine.end(running).json["trials"]
+    assert [attempt["outcome"] for attempt in trial["attempts"]] == ["LOST", "COMPLETED"]
+    assert "an error of its memory could not be corrected, nor contained (Xid 95)" in machine.sweep("why", "0").out
+    assert machine.sweep("devices", "--json").json["devices"][0]["health"] == "failed"
+    assert machine.sweep("devices", "heal").out.startswith("GPU-aaaaaaaa-0 (Fake H100) is in service again")
 
 
 def test_a_trial_makes_room_for_a_stranger_and_goes_on_elsewhere_from_its_checkpoint(

@@ -126,7 +126,8 @@ def test_pause_set_enqueue_resume(project: Project, background: Callable[..., di
     project.write("go", "")
     wait_for(lambda: document(project)["counts"]["COMPLETE"] == 1, "the one that ran")
     assert document(project)["state"] == "PAUSED"
-    assert project.sweep("resume").code == 0
+    resumed = project.sweep("resume", "--json")
+    assert resumed.code == 0 and resumed.json["id"] == "s-1", "one document, as the other orders have"
     wait_for(lambda: document(project)["state"] == "FINISHED", "its end")
     ended = document(project)
     assert ended["counts"]["COMPLETE"] == 4
@@ -162,6 +163,8 @@ def test_an_ended_sweep_is_extended_and_its_failures_run_again(
     assert done.code == 0, done.err
     assert done.json["counts"]["COMPLETE"] == 5 and done.json["id"] == "s-1"
     assert project.sweep("resume", "--failed").code == 1, "there are none"
+    assert project.sweep("stop", "--trial", "1").code == 2, "it has ended"
+    assert project.sweep("stop", "--trial", "9").code == 3, "there never was one"
 
 
 def test_failed_trials_run_again_with_the_same_parameters(project: Project) -> None:
@@ -193,6 +196,9 @@ def test_logs_grow_until_the_trial_has_ended(project: Project, background: Calla
     assert done.code == 0 and "ends at step" in done.out
     wait_for(lambda: document(project)["state"] == "FINISHED", "its end")
     assert project.sweep("logs", "s", "0", "-n", "1").out == done.out.splitlines(keepends=True)[-1]
+    told = project.sweep("logs", "--json", "0").json
+    assert {key: told[key] for key in ("id", "trial", "attempt")} == {"id": "s-1", "trial": 0, "attempt": 1}
+    assert told["lines"] == done.out.splitlines() and Path(told["path"]).is_file()
     assert "trial 0 complete" in project.sweep("logs").out, "of the controller"
     assert project.sweep("logs", "s", "7").code == 3
 
@@ -211,6 +217,7 @@ def test_attach_shows_what_happens_and_stops_nothing(
     project.write("go", "")
     done = project.end(second)
     assert done.code == 0 and "trial 1 complete" in done.out and "s-1 finished" in done.out
+    assert project.sweep("attach", "--json").json["state"] == "FINISHED"
 
 
 def test_why_tells_the_story_of_a_trial(project: Project) -> None:
@@ -234,6 +241,22 @@ def test_why_tells_the_story_of_a_trial(project: Project) -> None:
     assert told["trial"] == 2 and all(set(one) == {"at", "text"} for one in told["events"])
     assert project.sweep("why", "9").code == 3
     assert project.sweep("why").code == 2
+
+
+def test_why_counts_the_reports_of_each_attempt(project: Project) -> None:
+    project.write(
+        "train.py",
+        """
+        import sweep
+        trial = sweep.current_trial()
+        for step in range(2):
+            trial.report(step, acc=1)
+        raise ValueError
+        """,
+    )
+    project.run(1, trials=1, retry={"times": 1, "on": ["crashed"], "backoff": 0})
+    told = project.sweep("why", "0").out
+    assert told.count("ended CRASHED after 2 reports") == 2
 
 
 def test_jobs_run_one_after_another_in_the_order_of_their_submission(project: Project) -> None:
@@ -265,6 +288,16 @@ def test_jobs_run_one_after_another_in_the_order_of_their_submission(project: Pr
     job = document(project, "job-2")
     assert job["counts"]["COMPLETE"] == 1 and job["best"] is None
     wait_for(lambda: not project.processes(), "MLflow's followers", 60)
+
+
+def test_a_job_takes_keys_of_space_yaml(project: Project) -> None:
+    words = ("--json", "--set", "mlflow=false", "--set", "env.WHO=me", "--set", "trial_timeout=0.5", "--name", "7")
+    done = project.sweep("submit", *words, "--", "sh", "-c", "echo $WHO; exec sleep 60")
+    assert done.json["id"] == "7-1", done.err
+    wait_for(lambda: document(project)["state"] == "FAILED", "its end")
+    assert document(project)["trials"][0]["outcome"] == "TIMED_OUT" and project.output(0, name="7-1") == "me\n"
+    wrong = project.sweep("submit", "--devices", "foo", "--", "true")
+    assert wrong.code == 2 and "found the text 'foo'" in wrong.err and "Traceback" not in wrong.err
 
 
 def test_a_job_that_fails_says_so(project: Project) -> None:

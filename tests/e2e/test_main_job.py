@@ -113,3 +113,14 @@ def test_the_command_of_the_best_trial_finds_the_same_again(project: Project, sw
     done = subprocess.run(line, cwd=project.path, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert f"{trial['values'][0]:.4f}" in done.stdout
+
+
+def test_what_may_be_a_secret_stays_in_the_folder(project: Project) -> None:
+    project.write("train.py", "import sweep\nsweep.current_trial().report(0, acc=1)\n")
+    project.run(
+        trials=1, mlflow=True, env={"API_KEY": "hunter2", "COLOUR": "blue"}, on_finish="true http://me:pw9@host/"
+    )
+    copy = project.directory().space.read_text()
+    assert "hunter2" in copy and "me:pw9" in copy
+    [sent] = (project.path / "mlruns").rglob("space.yaml")
+    assert sent.read_text() == copy.replace("hunter2", "***").replace("me:pw9", "***")

@@ -60,6 +60,24 @@ def test_reports_ring_at_the_end_of_a_very_long_path(tmp_path: Path) -> None:
         assert len(waited) == 6 and sorted(waited)[4] < 0.3
 
 
+def test_what_cannot_be_printed_or_read_is_said_in_words(project: Project) -> None:
+    project.write("train.py", "import sweep\nsweep.current_trial().report(0, acc=1)\n")
+    with Path("/dev/full").open("w") as full:
+        for words in (["run", "space.yaml"], ["status"], ["list", "--json"]):
+            project.space(trials=1)
+            done = project.sweep(*words, stdout=full)
+            assert done.code == 1 and done.err.endswith("sweep: cannot write: No space left on device\n")
+    assert project.sweep("status", "--json").json["state"] == "FINISHED", "its output is not the sweep"
+    project.directory().journal.write_text("garbage\n" + project.directory().journal.read_text())
+    listed = project.sweep("list", "--json")
+    assert listed.json["sweeps"] == [] and "s-1 cannot be read; `sweep status s-1` says why" in listed.err
+    (project.path / "gone").mkdir()
+    gone = project.sweep(
+        "status", cwd=project.path / "gone", through=["sh", "-c", 'rmdir ../gone; exec "$@"', "sh"]
+    )
+    assert gone.code == 2 and gone.err.startswith("sweep: the folder that you are in was removed")
+
+
 @needs_root
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with opened(tmp_path) as project:

@@ -20,6 +20,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import urllib.error
@@ -141,12 +142,16 @@ def _ui_answers(project: Project) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = project.start("ui", "--port", str(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = project.path / "ui.txt"
+    with said.open("w") as out:
+        server = project.start("ui", "--port", str(port), stdout=out, stderr=subprocess.STDOUT)
     try:
-        wait_for(lambda: _status(f"http://127.0.0.1:{port}/") == 200, "the MLflow UI")
+        wait_for(lambda: f"MLflow: http://127.0.0.1:{port}/" in said.read_text(), "the address of the MLflow UI")
+        assert _status(f"http://127.0.0.1:{port}/") == 200  # it is said when there is something to see, not before
     finally:
-        server.terminate()
-        server.wait()
+        server.send_signal(signal.SIGINT)  # as Ctrl-C does
+        code = server.wait()
+    assert code == 0 and "Traceback" not in said.read_text()
 
 
 def _status(url: str) -> int:

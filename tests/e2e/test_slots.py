@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_kit import Project
+from e2e_kit import Project, wait_for
 
+from sweep.config.scalars import HIGHEST_PRIORITY
 from sweep.rundir import locked
 
 # writes down when it began and ended, on which slot, and what it was shown of the devices
@@ -77,6 +78,31 @@ def test_the_highest_priority_is_served_first_and_takes_nothing_away(project: Pr
     assert project.end(holder).code == 128 + signal.SIGTERM
     assert [project.end(one).code for one in waiting] == [0, 0, 0]
     assert [turn[3] for turn in turns(project)] == ["last-1"] * 2 + ["high-1"] * 2 + ["first-1"] * 2
+
+
+def test_jobs_and_commands_wait_by_their_priority_as_well(project: Project) -> None:
+    holder = project.start("exec", "--devices", "cpu:1", "--", "sleep", "60")
+    project.wait_for(lambda: (project.locks / "cpu-0").exists() and locked(project.locks / "cpu-0"), "the holder")
+    say, started = ("--", "sh", "-c", "echo $0 >> order"), []
+    cpu, quiet = ("--devices", "cpu:1"), ("--set", "mlflow=false")
+    for place, words in enumerate(
+        (
+            ("submit", *cpu, *quiet, *say, "usual"),
+            ("submit", *cpu, *quiet, "--priority", "5", *say, "higher"),
+            ("exec", *cpu, "--priority", "9", *say, "highest"),
+            ("exec", *cpu, "--priority", "-3", *say, "lowest"),
+        ),
+        start=1,
+    ):
+        started.append(project.start(*words))
+        project.wait_for(lambda place=place: tickets(project) == place, f"{words[-1]} to wait")
+    holder.terminate()
+    project.end(holder)
+    assert [project.end(one).code for one in started] == [0] * 4
+    wait_for(lambda: not project.processes(), "the jobs to end")
+    assert (project.path / "order").read_text().split() == ["highest", "higher", "usual", "lowest"]
+    assert project.sweep("exec", "--priority", str(HIGHEST_PRIORITY + 1), "--", "true").code == 2
+    assert project.sweep("exec", "--priority", str(HIGHEST_PRIORITY), *cpu, "--", "true").code == 0
 
 
 def tickets(project: Project) -> int:

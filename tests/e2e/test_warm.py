@@ -104,3 +104,7 @@ def test_check_shows_what_would_run_and_starts_nothing(project: Project) -> None
     assert sorted(path.name for path in project.path.iterdir()) == before
     assert project.sweep("check", "space.yaml", "--set", "trials=2", "--json").json["config"]["trials"] == 2
     assert project.sweep("check", "no-such.yaml").code == 2
+    told = project.sweep("check", "space.yaml", "--set", "space.deep.high=9")
+    assert "space.deep.step: 2 does not divide 2 .. 9" in " ".join(told.out.split())
+    assert told.err == "", "Optuna's own words about it are not for our users"
+    assert "MLflow file store" in project.sweep("check", "space.yaml", "--set", "mlflow=mlruns").err

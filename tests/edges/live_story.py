@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Rules, Sweep
@@ -50,9 +51,9 @@ class Story:
         orders = step(self.sweep, event)
         self._seen(event, self.sweep)
         for order in orders:
-            if isinstance(order, e.Ask):
+            if isinstance(order, do.Ask):
                 self.do(e.TrialSampled(self.now, len(self.sweep.trials), self._params(self.draw)))
-            elif isinstance(order, e.Launch):
+            elif isinstance(order, do.Launch):
                 self.do(e.AttemptStarted(self.now, order.trial, order.attempt, 5000 + order.trial, 1, "boot"))
 
     def offer(self, slot: str) -> None:

@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from sweep.config.model import SweepConfig
 from sweep.config.rules import rules
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Outcome, TrialState
@@ -43,7 +44,7 @@ class Bench:
         self.judged: dict[int, dict[int, float]] = before.judged if before else {}
         self._inbox: queue.SimpleQueue[e.Event] = queue.SimpleQueue()
         self.search = OptunaSearch(config, self.sweep, storage, self._inbox.put, lambda: 1.0)
-        self.missed = self.search.reconcile(self.sweep, self.judged)
+        self.missed = self.search.reconcile(self.sweep, lambda trials: self.judged)
         step(self.sweep, e.ControllerStarted(1.0, 1, 1, "boot", sampled=self.missed))
         self.search.start()
 
@@ -64,12 +65,12 @@ class Bench:
     def judge(self, trial: int, *values: float) -> None:
         for at, value in enumerate(values):
             self.judged.setdefault(trial, {})[at] = value
-            self.search.judge(e.Judge(trial, 1, at, value))
+            self.search.judge(do.Judge(trial, 1, at, value))
 
     def tell(self, trial: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> None:
         values = None if value is None else (value,)
         self.sweep.trials[trial].state, self.sweep.trials[trial].values = state, values
-        self.search.tell(e.Tell(trial, state, values, Outcome.COMPLETED))
+        self.search.tell(do.Tell(trial, state, values, Outcome.COMPLETED))
 
     def close(self) -> None:
         self.search.close()

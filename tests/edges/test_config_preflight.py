@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from sweep.config.command import split
+from sweep.config.load import load_document
 from sweep.config.model import Categorical, SweepConfig
-from sweep.config.preflight import preflight, shadows
+from sweep.config.preflight import preflight, require, shadows
+from sweep.errors import ConfigError
+from sweep.session import check
 
 
 def said(project: Path, **keys: Any) -> list[str]:
@@ -129,3 +132,20 @@ def test_the_library_itself_hides_nothing() -> None:
     root = Path(__file__).parents[2]
     config = SweepConfig(name="x", metric=["a"], direction=["maximize"], space={}, objective="tests.nothing:f")
     assert shadows(config, root) == []
+
+
+def test_what_is_found_late_has_its_line_as_well(project: Path) -> None:
+    file = project / "space.yaml"
+    file.write_text(
+        "metric: a\ndirection: maximize\ncommand: python trian.py {lr}\nwarm: [nosuch]\nspace: {lr: [1, 2]}\n"
+        "pruner:\n  name: hyperband\n  min_resource: 1\n  factor: 3\n"
+    )
+    config, document = load_document(file)
+    with pytest.raises(ConfigError) as missing:
+        require(config, document, project)
+    first, second = str(missing.value).splitlines()
+    assert first.startswith(f"{file}:3: command: there is no script")
+    assert second.startswith(f"{file}:4: warm: there is no module `nosuch`")
+    with pytest.raises(ConfigError) as odd:
+        check(config, document.at)
+    assert str(odd.value).startswith(f"{file}:9: pruner.factor: HyperbandPruner has no such argument")

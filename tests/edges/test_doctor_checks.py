@@ -98,6 +98,23 @@ def test_no_limit_of_an_old_cgroup(tmp_path: Path) -> None:
     assert found.what.startswith("v1") and "not limited" in found.what
 
 
+def test_who_holds_a_trial_to_its_memory(tmp_path: Path) -> None:
+    [found] = limits.cgroup(tmp_path)
+    assert "none for memory" in found.what and "by its supervisor" in found.what
+    write(tmp_path, proc__self__cgroup="0::/box/job\n")
+    top = {"cgroup.controllers": "cpu memory pids", "box__job__cgroup.procs": "1\n"}
+    write(tmp_path / "sys/fs/cgroup", **top)
+    [found] = limits.cgroup(tmp_path)
+    assert "by its supervisor" in found.what and "systemd-run --user --scope" in found.what
+    handed_on = {"box__cgroup.subtree_control": "memory\n", "box__cgroup.procs": ""}
+    write(tmp_path / "sys/fs/cgroup", **handed_on)
+    [found] = limits.cgroup(tmp_path)
+    assert "`memory` of a trial is kept by the kernel; with `processes` as well, both by its" in found.what
+    write(tmp_path / "sys/fs/cgroup", **{**handed_on, "box__cgroup.subtree_control": "memory pids\n"})
+    [found] = limits.cgroup(tmp_path)
+    assert "`memory` and `processes` of a trial are kept by the kernel" in found.what
+
+
 def test_shared_memory_that_is_small_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [found] = places.shared_memory(tmp_path / "none")
     assert found.state == "warn" and "--shm-size" in found.mend

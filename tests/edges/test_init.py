@@ -96,6 +96,13 @@ def test_the_examples_check_at_once(
         assert words[:2] == ["python", script] and len(words) == 2 + len(space)
 
 
+def test_a_script_with_a_chinese_name_stays_readable(folder: Path) -> None:
+    (folder / "训练.py").write_text((ROOT / "examples/plain/fit.py").read_text(), encoding="utf-8")
+    assert sweep("init", "训练.py").returncode == 0
+    lines = (folder / "space.yaml").read_text(encoding="utf-8").splitlines()
+    assert {'name: "训练"', """command: "python '训练.py' {args}\""""} <= {*lines}
+
+
 def test_the_pattern_of_an_example_reads_what_it_prints(folder: Path) -> None:
     draft((ROOT / "examples/plain/fit.py").read_text())
     config, _ = load(Path("out.yaml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,11 @@ def test_where_one_pattern_has_the_step_the_others_belong_to_it(tmp_path: Path) 
     ]
 
 
+def test_a_step_may_have_a_line_of_its_own(tmp_path: Path) -> None:
+    output = Output(tmp_path, "pattern", r"Epoch (?P<step>\d+)/", r"val (?P<val>\S+)")
+    assert output("Epoch 1/9\nval 0.1\nEpoch 2/9\nval 0.2\n") == [(1, {"val": 0.1}), (2, {"val": 0.2})]
+
+
 def test_what_is_no_number_is_no_report(tmp_path: Path) -> None:
     output = Output(tmp_path, "pattern", r"(?P<step>\S+) (?P<acc>\S+) (?P<loss>\S+)")
     assert output("1 high 0.5\n2 high low\n2.0 0.25 inf\nx 0.5 0.5\n2.5 1 1\n") == [
@@ -96,6 +102,12 @@ def test_json_lines_with_and_without_steps(tmp_path: Path) -> None:
         '12:00 INFO {"acc": NaN}\n{"acc": 1} trailing\n[1]\n{broken\n{"name": "only"}\n{"step": "8", "acc": 2}\n'
     )[:2] == [(0, {"acc": 0.5}), (7, {"acc": 0.6, "lr": 1e-3})]
     assert output('{"step": 3, "acc": 0}\n{"acc": 0.1}\n') == [(3, {"acc": 0.0}), (4, {"acc": 0.1})]
+
+
+def test_json_that_no_parser_likes_is_no_reason_to_stop_reading(tmp_path: Path) -> None:
+    output = Output(tmp_path, "json")
+    nested = '{"acc": ' + "[" * 50_000
+    assert output(f'{nested}\n{{"acc": {10**400}}}\n{{"acc": 1}}\n') == [(0, {"acc": math.inf}), (1, {"acc": 1.0})]
 
 
 def test_more_than_is_read_at_once_and_a_line_without_end(tmp_path: Path) -> None:

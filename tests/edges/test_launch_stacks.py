@@ -107,6 +107,18 @@ def test_the_kernel_killed_this_one_if_something_of_it_was_killed(
     assert ended(tmp_path, output, oom_killed=False, **how).hint == ""
 
 
+def test_a_group_of_its_own_knows_whether_it_went_over(tmp_path: Path) -> None:
+    limits = {"memory": 4e9, "by": "cgroup v2", "over": "memory", "peak": 3.99e9}
+    over = ended(tmp_path, "Killed", code=137, limits=limits)
+    assert (over.cause, over.hint) == ("it went over its limit of 4.0 GB of memory", "oom")
+    assert over.peak == {"memory": 3.99e9}, "max_rss counts what others hold as well"
+    below = ended(tmp_path, "Killed", code=137, limits={**limits, "peak": 2e9})
+    assert (below.cause, below.hint) == ("the kernel killed it for want of memory", "oom")
+    assert ended(tmp_path, code=0, limits=limits).hint == "", "who ends well has not failed"
+    within = ended(tmp_path, "ValueError: 1", limits={**limits, "over": ""})
+    assert (within.cause, within.hint) == ("ValueError: 1", "")
+
+
 def test_the_peak_is_the_most_that_was_ever_seen(tmp_path: Path) -> None:
     lines = [{"memory": 4e9, "device_memory": 7e9}, {"memory": 5e9, "device_memory": 6e9}, {"memory": 1e9}]
     text = "".join(json.dumps({"at": 1.0, "metrics": line}) + "\n" for line in lines)

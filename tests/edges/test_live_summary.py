@@ -94,6 +94,19 @@ def test_a_failed_sweep_shows_why_and_the_last_of_the_output(directory: SweepDir
     assert "go on       sweep resume ocr-rec-3" in lines
 
 
+def test_whoever_never_reported_is_told_how(directory: SweepDir) -> None:
+    story = Story(slots=1)
+    for number in range(3):
+        story.wait(1)
+        story.end(number)
+    lines = printed(story, directory)
+    assert lines[2] == "trial 2 failed: exited 0, but val_acc was never reported (reported: nothing at all)"
+    assert (
+        "to report   sweep.current_trial().report(step, val_acc=...) in the script; or `report:` reads its output"
+        in lines
+    )
+
+
 def test_of_several_objectives_the_front_is_shown(directory: SweepDir) -> None:
     story = Story(trials=15, slots=1, metrics=("acc", "ms"), directions=("maximize", "minimize"))
     for number in range(15):

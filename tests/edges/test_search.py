@@ -12,6 +12,7 @@ import optuna
 import pytest
 from search_kit import SPACE, Bench, benches, config, study
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import step
 from sweep.core.model import TrialState
@@ -129,7 +130,7 @@ def test_names_may_be_spelled_and_nested(keys: dict[str, Any], bench: Any) -> No
         ({"pruner": {"name": "median", "warmup": 5}}, r"pruner.warmup: MedianPruner has no such argument"),
         ({"sampler": {"name": "tpe", "gamma": "half"}}, r"sampler.gamma: takes a Python function"),
         ({"pruner": {"name": "median", "n_startup_trials": -1}}, r"pruner: MedianPruner: .*negative"),
-        ({"pruner": {"name": "percentile"}}, r"pruner: PercentilePruner: .*percentile"),
+        ({"pruner": {"name": "percentile"}}, r"pruner: PercentilePruner needs `percentile`\n.*percentile: ..."),
         ({"sampler": {"name": "cmaes", "independent_sampler": "tpo"}}, r"independent_sampler: .*'tpo'\n.*tpe"),
         (
             {"pruner": {"name": "patient", "patience": 1, "wrapped_pruner": {"name": "x"}}},
@@ -246,7 +247,7 @@ def test_preview_shows_what_a_seeded_sweep_begins_with(bench: Any) -> None:
     wish = {"x": 0.25, "n": 8, "kind": "b"}
     keys = {"sampler": "random", "seed": 5, "enqueue": [wish]}
     here = bench(**keys)
-    here.search.prefer(e.Prefer(wish))
+    here.search.prefer(do.Prefer(wish))
     found = [here.sample() for _ in range(3)]
     here.close()
     assert preview(config(**keys), 3) == [one.params for one in found]
@@ -257,7 +258,7 @@ def test_preview_shows_what_a_seeded_sweep_begins_with(bench: Any) -> None:
 
 def test_a_wish_may_leave_parameters_to_the_sampler(bench: Any) -> None:
     here = bench()
-    here.search.prefer(e.Prefer({"x": 0.25, "fixed": 7}))
+    here.search.prefer(do.Prefer({"x": 0.25, "fixed": 7}))
     params = here.sample().params
     here.close()
     assert params["x"] == 0.25 and params["n"] >= 1 and list(params) == list(SPACE)
@@ -268,7 +269,7 @@ def test_the_best_of_two_objectives_and_a_trial_that_gave_up(tmp_path: Path, ben
     for number in range(3):
         here.sample()
         state = TrialState.PRUNED if number == 1 else TrialState.COMPLETE
-        here.search.tell(e.Tell(number, state, None if number == 1 else (1.0, 2.0)))
+        here.search.tell(do.Tell(number, state, None if number == 1 else (1.0, 2.0)))
     here.close()
     theirs = study(tmp_path / "study.log").trials
     assert [trial.state.name for trial in theirs] == ["COMPLETE", "FAIL", "COMPLETE"], "Optuna has no PRUNED there"

@@ -16,6 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from search_kit import Bench, benches, study
 
+from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import step
 from sweep.core.model import TrialState
@@ -100,7 +101,7 @@ def test_what_the_journal_missed_is_found(bench: Any) -> None:
     here = three(bench)
     one = bench(here)
     lost = one.ask()
-    one.search.prefer(e.Prefer({"x": 0.5}))
+    one.search.prefer(do.Prefer({"x": 0.5}))
     wished = one.ask()
     one.close()
     assert isinstance(lost, e.TrialSampled) and isinstance(wished, e.TrialSampled)
@@ -116,7 +117,7 @@ def test_what_the_journal_missed_is_found(bench: Any) -> None:
 def test_a_wish_that_nobody_asked_for_is_given_up_and_made_again(tmp_path: Path, bench: Any) -> None:
     here = three(bench)
     one = bench(here)
-    one.search.prefer(e.Prefer({"x": 0.5}))
+    one.search.prefer(do.Prefer({"x": 0.5}))
     one.close()
     assert study(tmp_path / "study.log").trials[3].state.name == "WAITING"
     again = bench(here)
@@ -146,7 +147,7 @@ def test_sweeps_that_share_a_study_leave_each_others_wishes_alone(tmp_path: Path
     theirs = optuna.load_study(study_name="s", storage=url)
     theirs.enqueue_trial({"x": 0.125}, user_attrs={"sweep": "s-2", "enqueued": True})
     theirs.enqueue_trial({"x": 0.375})  # by hand, for whoever comes
-    here.search.prefer(e.Prefer({"x": 0.5}))
+    here.search.prefer(do.Prefer({"x": 0.5}))
     found = [here.sample() for _ in range(3)]
     here.close()
     assert [one.params["x"] for one in found[:2]] == [0.375, 0.5] and found[2].params["x"] not in (
@@ -260,10 +261,10 @@ def test_it_is_opened_as_optuna_would(
         again.sample()
         again.judge(number, math.nan if number == 3 else 0.125 * number)
         again.tell(number, 0.125 * number)
-    again.search.prefer(e.Prefer({"x": 0.5}))
+    again.search.prefer(do.Prefer({"x": 0.5}))
     again.sample()
     again.tell(2, None, TrialState.FAIL)
-    again.search.prefer(e.Prefer({"x": 0.25}))
+    again.search.prefer(do.Prefer({"x": 0.25}))
     again.close()
     more(path)
     theirs = study(path)

@@ -15,6 +15,7 @@ from gpu_kit import GPU_A, GPU_B, A, B
 from sweep.core.events import AttemptEnded, Evicted, SweepOpened
 from sweep.core.machine import open_sweep
 from sweep.core.model import Attempt, Outcome, Phase, Rules, Sweep, Trial
+from sweep.errors import DeviceError
 from sweep.slots.faults import Faults
 from sweep.suspicion import Suspicion
 
@@ -46,6 +47,60 @@ def test_more_errors_than_were_healed_hold_it_back_again(tmp_path: Path) -> None
     assert (faults.of("gpu-a", "errors: 3"), faults.of("gpu-a", "errors: 4")) == ("", "errors: 4")
 
 
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        ("code=79", "it fell off the bus (Xid 79)"),
+        ("code=0", "an error of its memory could not be corrected (Xid 48)"),
+        ("code=95", "an error of its memory could not be corrected, nor contained (Xid 95)"),
+        *[(f"code={xid}", "") for xid in (13, 31, 43, 45, 63, 68, 69)],  # the program's, or mended
+    ],
+)
+def test_what_befalls_a_gpu_takes_it_out_for_all_and_an_error_of_a_program_does_not(
+    event: str, why: str, fake_nvml: Any, remote: Any
+) -> None:
+    fake_nvml.write(f"{A} ecc=0", B)
+    here = remote()
+    here.run("p.ward.leave(yields=False)")
+    fake_nvml.write(f"{A} ecc=0", B, f"xid gpu=0 {event}")
+    here.run("p.ward.leave(yields=False); other = open_pool(Devices(), 1, environ, locks)")
+    assert here("p.acquire(p.slots[0], {}) is None and other.acquire(other.slots[0], {}) is None") is bool(why)
+    assert here(f"p.ward.failing({GPU_A!r})").endswith(f": {why}" if why else "")
+    assert bool(here(f"p.ward.failing({GPU_A!r})")) is bool(why) and not here(f"p.ward.failing({GPU_B!r})")
+    here.run("p._faults.heal('gpu-aaaaaaaa-0'); p.ward.leave(yields=False); other.close()")
+    assert not here(f"p.ward.failing({GPU_A!r})"), "it is told once"
+
+
+def test_an_xid_takes_out_the_mig_instance_that_it_names_or_all(fake_nvml: Any, remote: Any) -> None:
+    mig = [f"{A} mig=1", *(f"mig gpu=0 uuid=MIG-{letter} total=9728" for letter in "xyz")]
+    fake_nvml.write(*mig)
+    here = remote()
+    here.run("p.ward.leave(yields=False)")
+    fake_nvml.write(*mig, "xid gpu=0 code=94 instance=1")
+    here.run("p.ward.leave(yields=False)")
+    assert here("[bool(p.ward.failing(f'MIG-{letter}')) for letter in 'xyz']") == [False, True, False]
+    fake_nvml.write(*mig, "xid gpu=0 code=94 instance=1", "xid gpu=0 code=79")
+    here.run("p.ward.leave(yields=False)")
+    assert here("[bool(p.ward.failing(f'MIG-{letter}')) for letter in 'xyz']") == [True, True, True]
+
+
+def test_a_gpu_without_events_silences_no_other_and_a_driver_that_comes_back_is_listened_to(
+    fake_nvml: Any, remote: Any
+) -> None:
+    fake_nvml.write(f"{A} deaf=1", B)
+    here = remote()
+    here.run("pool.RETRY = pool.FRESH = 0; p.ward.leave(yields=False)")
+    fake_nvml.write("init error=9", A, B)
+    here.run("p.ward.leave(yields=False); p.measure()")
+    fake_nvml.write(f"{A} deaf=1", B, "xid gpu=1 code=79")
+    here.run("p.measure(); p.ward.leave(yields=False)")
+    assert not here(f"p.ward.failing({GPU_B!r})"), "nobody listened"
+    fake_nvml.write(f"{A} deaf=1", B, "xid gpu=1 code=79", "xid gpu=0 code=79", "xid gpu=1 code=64")
+    here.run("p.ward.leave(yields=False)")
+    assert here(f"p.ward.failing({GPU_B!r})").endswith("could not be recorded (Xid 64)")
+    assert not here(f"p.ward.failing({GPU_A!r})")
+
+
 def test_who_is_out_of_service_is_so_for_every_sweep_until_healed(
     fake_nvml: Any, remote: Any, tmp_path: Path
 ) -> None:
@@ -62,6 +117,26 @@ def test_who_is_out_of_service_is_so_for_every_sweep_until_healed(
     here.run("pool.REFUSED = 0")
     assert here("other.acquire(other.slots[0], {}) is None") is False
     here.run("other.close()")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_who_may_not_heal_is_told_who_may(tmp_path: Path) -> None:
+    for place in (tmp_path, *tmp_path.parents[:2]):
+        place.chmod(0o755)
+    faults = Faults(tmp_path)
+    said = []
+    for told in ("errors: 3", ""):  # first there is no file at all
+        os.seteuid(65534)
+        try:
+            with pytest.raises(DeviceError) as caught:
+                faults.heal("gpu-a", told)
+        finally:
+            os.seteuid(0)
+        said.append(str(caught.value))
+        faults.take_out("gpu-a", "it is broken")
+    assert f"gpu-a cannot be healed: {tmp_path} is root's (Permission denied)" in said[0]
+    assert "it was taken out by a sweep of root" in said[1]
+    assert said[0].endswith("root can type `sweep devices heal`") and "or root" not in said[0]
 
 
 def test_nonsense_in_the_folder_takes_nothing_out(tmp_path: Path) -> None:
@@ -155,16 +230,16 @@ def test_who_fails_while_its_device_does_is_lost() -> None:
 
 def test_a_device_to_blame_is_taken_out_and_said_and_its_trial_is_lost() -> None:
     ward, said = Quiet(), list[str]()
-    sweep = of_attempts(*["good"] * 6, "bad", "bad", "bad")
-    end = Suspicion(ward, yields=False).end(sweep, AttemptEnded(9.0, 8, 1, code=1), said.append)
+    sweep = of_attempts(*["good"] * 13, "bad", "bad", "bad")
+    end = Suspicion(ward, yields=False).end(sweep, AttemptEnded(99.0, 15, 1, code=1), said.append)
     assert ward.out == ["bad"] and end.device_lost.startswith("bad: 3 trials failed on it")
     assert "`sweep devices heal`" in said[0]
 
 
 def test_several_devices_of_one_trial_are_not_to_blame_together() -> None:
     ward = Quiet()
-    sweep = of_attempts(*["good"] * 6, "bad,worse", "bad,worse", "bad,worse")
-    end = AttemptEnded(9.0, 8, 1, code=1)
+    sweep = of_attempts(*["good"] * 13, "bad,worse", "bad,worse", "bad,worse")
+    end = AttemptEnded(99.0, 15, 1, code=1)
     assert Suspicion(ward, yields=False).end(sweep, end, print) == end and ward.out == []
 
 

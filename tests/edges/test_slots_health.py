@@ -107,6 +107,19 @@ def test_space_yaml_says_how_much_must_be_free(fake_nvml: Any, remote: Any) -> N
     assert remote("kind='gpu', free_memory=0.7")("p.acquire(p.slots[0], {})") is not None
 
 
+def test_nobody_waits_behind_a_device_that_is_too_full_for_whoever_came_first(fake_nvml: Any, remote: Any) -> None:
+    fake_nvml.write(f"{A} used=5000", B)
+    strict = remote("kind='gpu', free_memory=0.99")
+    strict.run("pool.GLANCE = pool.FRESH = 0; held = p.acquire(p.slots[1], {})")
+    assert strict("p.acquire(p.slots[0], {})") is None and strict("p.acquire(p.slots[1], {})") is None
+    strict.run("other = open_pool(Devices(), 1, environ, locks)")
+    assert strict("other.acquire(other.slots[0], {})") is not None
+    strict.run("os.close(held)")
+    assert strict("other.acquire(other.slots[1], {})") is None, "for that one it waits"
+    assert strict("p.acquire_all(1, {})[0][0].index") == 1
+    strict.run("pool.GLANCE = 0.05; other.close()")
+
+
 def test_the_survey_takes_nothing_and_makes_nothing(fake_nvml: Any, remote: Any, tmp_path: Path) -> None:
     fake_nvml.write(A, f"{B} error=15")
     here = remote()

@@ -12,7 +12,7 @@ from smi_kit import MAP_910B, MAP_910C, NPU_310B, NPU_910B, NPU_910C, PID, XPU_I
 
 from sweep.config.model import Devices
 from sweep.errors import DeviceError
-from sweep.slots import ascend, foreign, kunlun, smi, vendors
+from sweep.slots import ascend, foreign, smi, vendors
 from sweep.slots.ascend import Ascend
 from sweep.slots.bundle import together
 from sweep.slots.choice import visible
@@ -32,8 +32,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setattr(smi, "AGE", 0.0)
     monkeypatch.setattr(smi, "REST", 0.0)
-    for module in (ascend, kunlun):
-        monkeypatch.setattr(module, "pids_mean", lambda: "true")
+    monkeypatch.setattr(smi, "pids_mean", lambda: "true")
     return Tools(tmp_path / "bin")
 
 
@@ -279,7 +278,7 @@ def test_who_chose_the_cpu_gets_no_other_device(tmp_path: Path) -> None:
 
 
 def test_in_a_container_pids_are_not_believed(npus: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ascend, "pids_mean", lambda: "hidden")
+    monkeypatch.setattr(smi, "pids_mean", lambda: "hidden")
     provider = Ascend()
     assert provider.measure(provider.devices()[1]).pids == (), "an idle 910B has memory in use: see ascend.py"
     assert foreign.pids_mean() in ("true", "hidden", "nothing")

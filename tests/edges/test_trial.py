@@ -73,6 +73,7 @@ def test_a_script_runs_alone(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "None None {} None True\n1\n")
     assert (tmp_path / "checkpoints/7/w").read_text() == "whole"
+    assert (tmp_path / "checkpoints").stat().st_mode & 0o077 == 0, "private"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
@@ -148,6 +149,17 @@ def test_what_is_no_report_is_refused_in_words(
     assert str(caught.value).startswith(said) and len(str(caught.value)) < 200
     assert len(lines(attempt)) == 1 and trial.step == 5
     trial.report(6, acc=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("suggest_float", "trial.params has what was chosen"), ("should_prune", "report() raises sweep.TrialPruned")],
+)
+def test_an_objective_of_optunas_is_told_what_to_use_instead(trial: Trial, name: str, instead: str) -> None:
+    with pytest.raises(AttributeError, match=name) as caught:
+        getattr(trial, name)
+    assert instead in str(caught.value)
+    assert not hasattr(trial, "parms")
 
 
 def test_steps_count_from_0(trial: Trial) -> None:

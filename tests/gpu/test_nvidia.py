@@ -116,6 +116,17 @@ def test_measurements_are_in_their_units(tmp_path: Path) -> None:
         assert 1 < numbers.get("power", 50) < 3000 and 5 < numbers.get("temperature", 50) < 120
 
 
+def test_the_driver_is_listened_to_and_a_healthy_gpu_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    driver = Nvidia()
+    assert driver.befallen() == {}
+    begun = time.monotonic()
+    assert [driver.befallen() for _ in range(100)] == [{}] * 100
+    with capsys.disabled():
+        print(f"\nlistening for events: {(time.monotonic() - begun) * 10:.3f} ms a look")
+    driver.close()
+    assert driver.befallen() == {}
+
+
 def test_a_gpu_that_somebody_else_uses_is_offered_when_they_are_gone(tmp_path: Path) -> None:
     pool = open_pool(Devices(kind="gpu"), 1, PLAIN, tmp_path)
     slot = pool.slots[0]

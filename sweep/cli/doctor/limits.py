@@ -12,12 +12,18 @@ import psutil
 
 from sweep.cli.doctor.finding import Finding
 from sweep.disk import said as size
+from sweep.launch.limits import Place, kept_by_kernel, own_group
 from sweep.slots import cpu
 
 _LEAST_FILES = 64  # measured: a controller has 21 open, and one more for each trial that runs
 _FEW_FILES = 1024
 _FEW_PROCESSES = 200  # that may still be started: a trial with loaders and threads of numerics takes some 50
 _NEARLY = 0.9  # of a memory limit
+_OVERSEEN = "`memory` and `processes` of a trial are kept by its supervisor, which may be late"
+_MEMORY_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    2: ("memory.max", "memory.current"),
+}
 _ADJTIMEX_UNSYNCHRONISED = 0x0040  # STA_UNSYNC, linux/timex.h
 _TIMEX_STATUS = ctypes.sizeof(ctypes.c_long) * 5  # adjtimex(2): modes and four longs come before `status`
 _TIMEX_SIZE = 256  # struct timex is 208 bytes, spare room included
@@ -45,17 +51,14 @@ def processes() -> Iterator[Finding]:
 
 def cgroup(root: Path = Path("/")) -> Iterator[Finding]:
     """root: where /proc and /sys are."""
-    v2 = (root / "sys/fs/cgroup/cgroup.controllers").exists()
-    v1 = (root / "sys/fs/cgroup/memory").is_dir()
-    if not v2 and not v1:
-        yield Finding("cgroup", "ok", f"none; {cpu.cores(root)} cores")
+    group = own_group("memory", str(root))
+    if group is None:
+        yield Finding("cgroup", "ok", f"none for memory, {cpu.cores(root)} cores, {_OVERSEEN}")
         return
-    group = _group(root, v2=v2)
-    limit, used = _memory(group, root / "sys/fs/cgroup", v2=v2)
-    parts = [f"{'v2' if v2 else 'v1'}, {cpu.cores(root)} cores"]
+    limit, used = _memory(group)
+    parts = [f"v{group.version}, {cpu.cores(root)} cores"]
     parts.append(f"memory limited to {size(limit)}" if limit else "memory not limited")
-    own = os.access(group, os.W_OK | os.X_OK, effective_ids=True)
-    parts.append("groups below it may be made" if own else "no groups may be made below it")
+    parts.append(_keeper(group.version, root))
     if limit and used > _NEARLY * limit:
         said = f"{size(used)} of the {size(limit)} that this group may use are in use: trials will be killed"
         yield Finding("cgroup", "warn", said, "end what uses it, or raise the limit (docker run --memory)")
@@ -88,25 +91,23 @@ def _processes_left() -> int | None:
     return most - sum(used)
 
 
-def _group(root: Path, *, v2: bool) -> Path:
-    """The folder of this process's group; that of all groups where its own cannot be seen, as in a container."""
-    mounted = root / ("sys/fs/cgroup" if v2 else "sys/fs/cgroup/memory")
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers if v2 else "memory" in controllers.split(","):
-            own = mounted / path.lstrip("/")
-            return own if own.is_dir() else mounted
-    return mounted
+def _keeper(version: int, root: Path) -> str:
+    """Who would hold a trial to `memory` and `processes` of space.yaml."""
+    if kept_by_kernel(["memory", "processes"], str(root)):
+        return "`memory` and `processes` of a trial are kept by the kernel"
+    if kept_by_kernel(["memory"], str(root)):
+        return "`memory` of a trial is kept by the kernel; with `processes` as well, both by its supervisor"
+    more = "; `systemd-run --user --scope -p TasksMax=infinity sweep run ...` may get one" if version == 2 else ""
+    return f"{_OVERSEEN}: no group may be made for it here{more}"
 
 
-def _memory(group: Path, top: Path, *, v2: bool) -> tuple[int, int]:
+def _memory(group: Place) -> tuple[int, int]:
     """The smallest limit of the group and those above it, 0 where there is none, and what is used under it."""
-    limit_file, used_file = (
-        ("memory.max", "memory.current") if v2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-    )
+    limit_file, used_file = _MEMORY_FILES[group.version]
     physical = psutil.virtual_memory().total
     found = []
-    for folder in (group, *group.parents):
+    own, top = Path(group.folder), Path(group.top)
+    for folder in (own, *own.parents):
         if not folder.is_relative_to(top):
             break
         limit, used = _text(folder / limit_file).strip(), _text(folder / used_file).strip()

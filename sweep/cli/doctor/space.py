@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from sweep.cli.doctor.finding import Finding
 from sweep.cli.doctor.stores import database, mlflow
-from sweep.config.load import load
+from sweep.config.load import load_document, warned
 from sweep.config.model import SweepConfig
 from sweep.config.preflight import preflight, shadows
 from sweep.errors import ConfigError, DeviceError, SweepError
@@ -20,18 +20,18 @@ _CORRECT = "correct it; `sweep check` shows what the file means"
 
 def space(file: Path, folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
-        config, warnings = load(file)
+        config, document = load_document(file)
     except ConfigError as error:
         yield _mistake(error)
         yield from mlflow({}, folder, environ)
         return
     problems = preflight(config, folder)
     for problem in problems:
-        yield Finding("file", "bad", f"{file}: {problem}", _CORRECT)
-    for warning in (*warnings, *shadows(config, folder)):
+        yield Finding("file", "bad", f"{document.at(problem.partition(':')[0])}: {problem}", _CORRECT)
+    for warning in (*warned(config, document), *shadows(config, folder)):
         yield Finding("file", "warn", warning)
     try:
-        check(config, str(file))
+        check(config, document.at)
     except ConfigError as error:
         yield _mistake(error)
     else:

@@ -1,7 +1,7 @@
 /* A libnvidia-ml.so.1 for machines without a GPU: what sweep/slots/nvidia.py asks for, answered from a text file.
  *
- * $FAKE_NVML_STATE names the file. It is read again at every call, so that a test can pull a device out from under
- * a running process. One record a line, words in any order, GPUs numbered as they come:
+ * $FAKE_NVML_STATE names the file. It is read again at every call after which it was replaced, so that a test can
+ * pull a device out from under a running process. One record a line, words in any order, GPUs numbered as they come:
  *
  *   init error=9                       what nvmlInit, and every call from now on, answers (9: driver not loaded)
  *   gpu uuid=GPU-1 name=Fake_H100 total=81559 used=4 util=0 watt=70 temp=30 error=15 mig=1 ecc=0 unmapped=0 retire=0
@@ -9,6 +9,8 @@
  *   proc gpu=0 pid=4242                a process that computes on it; mig=1 instead: on the second of all instances;
  *                                      used=4000: with so much memory in use, while it lives
  *   link gpu=0 to=1 level=10 nvlink=1  how two GPUs are connected; not supported where nothing is said of them
+ *   xid gpu=0 code=79 instance=1       an event: told once to every event set that was there before the record was;
+ *                                      code=0: of type DoubleBitEccError. deaf=1 in a gpu: it supports no events
  *
  * total and used are MiB; `_` in a name is a blank; watt=-1 is "not supported"; error is what calls about this
  * GPU answer (15: lost). gcc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 fake_nvml.c
@@ -17,15 +19,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, TOO_SMALL = 7, NO_DRIVER = 9 };
+enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, TOO_SMALL = 7, NO_DRIVER = 9, TIMEOUT = 10 };
 enum { GPUS = 64, PROCESSES = 512 };
 typedef unsigned long long bytes;
 
-static struct gpu { char uuid[96], name[96]; bytes total, used; int util, watt, temp, error, mig, parent, ecc, unmapped, retire; } gpus[GPUS], migs[GPUS];
+static struct gpu { char uuid[96], name[96]; bytes total, used; int util, watt, temp, error, mig, parent, ecc, unmapped, retire, deaf; } gpus[GPUS], migs[GPUS];
 static struct process { struct gpu *on; unsigned pid; } processes[PROCESSES];
 static struct link { struct gpu *one, *other; int level, nvlink; } links[PROCESSES];
-static unsigned gpu_count, mig_count, process_count, link_count;
+static struct event { struct gpu *device; bytes type, data; unsigned gpu_instance, compute_instance; } xids[PROCESSES];
+static unsigned gpu_count, mig_count, process_count, link_count, xid_count;
 static int started, init_error;
 
 /* The text after `key=` in a record, up to the next blank; `fallback` if the key is not there. */
@@ -40,11 +44,17 @@ static const char *word(const char *line, const char *key, const char *fallback)
 static long number(const char *line, const char *key, const char *fallback) { return atol(word(line, key, fallback)); }
 
 static int load(void) {
+    static struct stat known;
+    struct stat now;
     const char *path = getenv("FAKE_NVML_STATE");
+    if (path && !stat(path, &now) && now.st_ino == known.st_ino && now.st_mtim.tv_sec == known.st_mtim.tv_sec &&
+        now.st_mtim.tv_nsec == known.st_mtim.tv_nsec && !process_count) /* whose memory is theirs while they live */
+        return init_error;
     FILE *file = path ? fopen(path, "r") : NULL;
     char line[512];
     if (!file) return NO_DRIVER;
-    gpu_count = mig_count = process_count = link_count = init_error = 0;
+    fstat(fileno(file), &known);
+    gpu_count = mig_count = process_count = link_count = xid_count = init_error = 0;
     while (fgets(line, sizeof line, file)) {
         if (!strncmp(line, "init ", 5)) init_error = number(line, "error", "0");
         int whole = !strncmp(line, "gpu ", 4), part = !strncmp(line, "mig ", 4);
@@ -64,6 +74,7 @@ static int load(void) {
             g->ecc = number(line, "ecc", "-1");
             g->unmapped = number(line, "unmapped", "-1");
             g->retire = number(line, "retire", "-1");
+            g->deaf = number(line, "deaf", "0");
         }
         if (!strncmp(line, "proc ", 5) && process_count < PROCESSES)
             processes[process_count++] = (struct process){
@@ -71,6 +82,11 @@ static int load(void) {
                 number(line, "pid", "0")};
         if (!strncmp(line, "proc ", 5) && !kill(number(line, "pid", "0"), 0))
             processes[process_count - 1].on->used += (bytes)number(line, "used", "0") << 20;
+        if (!strncmp(line, "xid ", 4) && xid_count < PROCESSES) {
+            bytes code = number(line, "code", "0");
+            xids[xid_count++] = (struct event){&gpus[number(line, "gpu", "0")], code ? 8 : 2, code,
+                                               number(line, "instance", "4294967295"), ~0u};
+        }
         if (!strncmp(line, "link ", 5) && link_count < PROCESSES)
             links[link_count++] = (struct link){&gpus[number(line, "gpu", "0")], &gpus[number(line, "to", "0")],
                                                 number(line, "level", "-1"), number(line, "nvlink", "0")};
@@ -249,4 +265,50 @@ int nvmlDeviceGetComputeRunningProcesses_v3(struct gpu *g, unsigned *count, stru
     }
     *count = seen;
     return seen > room ? TOO_SMALL : SUCCESS;
+}
+
+/* Which of the events it has told, and the GPUs that are registered in it: a bit each. */
+struct set { unsigned told; bytes registered; };
+
+int nvmlEventSetCreate(struct set **set) {
+    int error = ready();
+    if (error) return error;
+    *set = calloc(1, sizeof **set);
+    (*set)->told = xid_count;
+    return SUCCESS;
+}
+
+int nvmlEventSetFree(struct set *set) {
+    free(set);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetSupportedEventTypes(struct gpu *g, bytes *types) {
+    FIND(g);
+    *types = g->deaf ? 0 : g->ecc < 0 ? 8 : 10; /* 8: an Xid, 2: a double-bit error of memory, only where there is ECC */
+    return SUCCESS;
+}
+
+int nvmlDeviceRegisterEvents(struct gpu *g, bytes types, struct set *set) {
+    FIND(g);
+    if (g->deaf || (types & ~(g->ecc < 0 ? 8ull : 10ull))) return NOT_SUPPORTED;
+    set->registered |= 1ull << (g - gpus);
+    return SUCCESS;
+}
+
+int nvmlEventSetWait_v2(struct set *set, struct event *data, unsigned milliseconds) {
+    (void)milliseconds; /* nothing comes while it waits */
+    int error = ready();
+    if (error) return error;
+    while (set->told < xid_count) {
+        *data = xids[set->told++];
+        if (set->registered >> (data->device - gpus) & 1) return SUCCESS;
+    }
+    return TIMEOUT;
+}
+
+int nvmlDeviceGetGpuInstanceId(struct gpu *g, unsigned *id) {
+    FIND(g);
+    *id = g - migs;
+    return SUCCESS;
 }
