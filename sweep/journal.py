@@ -21,6 +21,7 @@ import os
 import queue
 import re
 import threading
+import time
 from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
@@ -37,6 +38,7 @@ from sweep.lines import no_collector, parsed
 from sweep.snapshot import Mark
 
 _UNSYNCED = (e.Reported, e.Noted)
+GATHER = 0.02  # seconds between a record that is to be synced behind and its sync
 RARELY = 20_000  # records between two snapshots, at least: they are read in a quarter of a second
 _REPORT = re.compile(rb'"event":"Reported",.*?"trial":(\d+),')
 _READ = 1 << 20  # bytes that are parsed at once; the first time fewer, for who wants to see the first record only
@@ -64,6 +66,7 @@ class Writer:
         self._failed: OSError | None = None
         self._syncer: threading.Thread | None = None
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._asked = False  # for a sync that has not begun
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             if os.fstat(self._file).st_size > end:
@@ -106,13 +109,14 @@ class Writer:
         if self._syncer is None:
             self._syncer = threading.Thread(target=self._serve, name="journal", daemon=True)
             self._syncer.start()
-        self._wanted.put(True)
+        if not self._asked:  # waking the thread costs more than a record
+            self._asked = True
+            self._wanted.put(True)
 
     def _serve(self) -> None:
         while self._wanted.get():
-            while not self._wanted.empty():  # one sync serves all that was written before it
-                if not self._wanted.get():
-                    return
+            time.sleep(GATHER)  # one sync serves all that is written meanwhile
+            self._asked = False
             try:
                 os.fdatasync(self._file)
             except OSError as error:

@@ -40,6 +40,7 @@ class Preparer:
         self._cwd = (project / config.cwd).resolve()
         self._environ = environ
         self._mlflow = mlflow
+        self._programs: dict[str, str] = {}
 
     def __call__(self, launch: Launch, slot: Slot, leases: Sequence[int]) -> Order:
         """Makes the folder and `params.json`; closes the leases and raises OSError where that fails."""
@@ -48,7 +49,7 @@ class Preparer:
         try:
             for folder in (paths.path.parent, paths.path):  # not parents=True, which forgets the mode
                 folder.mkdir(mode=0o700, exist_ok=True)
-            rundir.write_json(paths.params, trial.params)
+            paths.params.write_text(json.dumps(trial.params, ensure_ascii=False), encoding="utf-8")
         except OSError:
             for lease in leases:
                 os.close(lease)
@@ -87,7 +88,9 @@ class Preparer:
             return [sys.executable, "-m", "sweep.launch.objective", self._config.objective]
         assert self._config.command is not None
         words = command.render(self._config.command, params, extras(self._sweep.id, launch, paths))
-        return [interpreter(words[0], self._environ), *words[1:]]
+        if words[0] not in self._programs:
+            self._programs[words[0]] = interpreter(words[0], self._environ)
+        return [self._programs[words[0]], *words[1:]]
 
 
 def limits(config: SweepConfig) -> dict[str, int]:

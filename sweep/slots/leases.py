@@ -25,6 +25,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,7 @@ def describe(lease: int, facts: Mapping[str, Any]) -> None:
     os.ftruncate(lease, os.pwrite(lease, text, 0))
 
 
+@cache
 def user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

@@ -40,7 +40,8 @@ from sweep.tracking.uri import redacted, tracking_uri
 TICK = 0.1  # seconds between looks at the journal
 GRACE = 86400.0  # how long a store in trouble is tried after the sweep's end, seconds
 PATIENCE = 2.0  # how long the lock of a controller that is gone may be held before it is another one's, seconds
-LONGEST_HOLD = 0.7  # how long a journal that grows at every tick is left alone, seconds
+REST = 1.0  # seconds between two looks at the journal's news
+LONGEST_HOLD = 0.7  # how much later it may be if the journal grows, seconds
 USAGE = 5.0  # seconds between looks at what attempts use
 log = logging.getLogger("sweep.tracking")
 
@@ -61,7 +62,7 @@ class Follower:
         self.closed = False  # the sweep's own run has its last status
         self.best_sent = False
         self._gone_since: float | None = None
-        self._held: float | None = None  # since when nothing was sent because the journal kept growing
+        self._due = 0.0  # when there is to be a look at what is new
         self._deadline: float | None = None
         self._usage_due = 0.0
         self._saved_lag: dict[str, Any] = {}
@@ -114,14 +115,15 @@ class Follower:
             self.ending = message
 
     def _disturbs(self) -> bool:
-        """Whether trials end and start just now, who need the cores more; they are not waited for without end."""
-        now = time.monotonic()
-        asked = self.ending or self.wanted_runs or self.wanted_looks
-        if asked or not self.reader.grew() or (self._held is not None and now - self._held > LONGEST_HOLD):
-            self._held = None
-            return False
-        self._held = self._held or now
-        return True
+        """Whether what is new had better wait. Many small batches cost more than one. While trials end and start,
+        which the journal's growth at every look tells, they need the cores more. Neither is without end.
+        """
+        now, grows = time.monotonic(), self.reader.grew()
+        asked = self.ending or self.wanted_runs or self.wanted_looks or not self.link.open
+        if not asked and now < self._due + (LONGEST_HOLD if grows else 0.0):
+            return True
+        self._due = now + REST
+        return False
 
     def _displaced(self) -> bool:
         """Whether our controller is gone and another drives the sweep. (A dying one holds its lock a moment.)"""
