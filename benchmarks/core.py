@@ -21,7 +21,7 @@ from sweep.core import effects as do
 from sweep.core import events as e
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Rules, Sweep
-from sweep.journal import Replay, Writer
+from sweep.journal import Keeper, Replay, Writer
 
 REPORTS = 3
 
@@ -29,14 +29,23 @@ REPORTS = 3
 class Simulation:
     """Plays a whole sweep; `spent` is one (events, seconds in step) for each tenth of its trials."""
 
-    def __init__(self, trials: int, slots: int, journal: Writer | None = None, *, reports: int = REPORTS) -> None:
+    def __init__(
+        self,
+        trials: int,
+        slots: int,
+        journal: Writer | None = None,
+        *,
+        reports: int = REPORTS,
+        snapshots: bool = False,
+    ) -> None:
         rules = Rules(("acc",), ("maximize",), trials=trials, retries={"CRASHED": 1}, fail_fast=0)
         opened = e.SweepOpened(0.0, "benchmark-1", rules, {})
         self.sweep: Sweep = open_sweep(opened)
         self.spent: list[tuple[int, float]] = []
-        self._journal = journal
+        self._journal: Writer | Keeper | None = journal
         if journal is not None:
             journal.append(opened)
+            self._journal = Keeper(journal, self.sweep) if snapshots else journal
         self._chance = random.Random(0)
         self._trials = trials
         self._reports = reports
@@ -66,6 +75,8 @@ class Simulation:
             events += 1
             if self._journal is not None:
                 self._journal.append(event)
+                if events % 100 == 0:
+                    self._journal.commit(behind=True)
             self._follow(event, orders)
             if len(self.sweep.trials) * 10 >= tenth * self._trials and (tenth < 10 or self.sweep.state.ended):
                 self.spent.append((events, seconds))

@@ -2,7 +2,8 @@
 
     python -m benchmarks.load [--times 5]
 
-Two sweeps of the simulation in `core`: 10,000 trials with 3 reports each, and 1,000 with 100. Medians of CPU time:
+Two sweeps of the simulation in `core`: 10,000 trials with 3 reports each, and 1,000 with 100; with the snapshots
+that a controller keeps. Medians of CPU time:
 others on the machine count for less so. Nothing is asserted.
 """
 
@@ -33,7 +34,7 @@ def main(times: int = 5) -> None:
 def _measure(folder: Path, trials: int, reports: int, times: int) -> None:
     folder.mkdir(parents=True)
     writer = Writer(folder / "journal.jsonl")
-    core.Simulation(trials, 8, writer, reports=reports).run()
+    core.Simulation(trials, 8, writer, reports=reports, snapshots=True).run()
     writer.commit()
     writer.close()
     lines = (folder / "journal.jsonl").read_bytes().splitlines()

@@ -12,7 +12,10 @@ from typing import Any
 
 from sweep import rundir
 from sweep.config import command
+from sweep.config.document import Document
+from sweep.config.load import warned
 from sweep.config.model import SweepConfig
+from sweep.config.preflight import shadows
 from sweep.core.effects import Launch
 from sweep.core.model import Sweep
 from sweep.launch.limits import kept_by_kernel
@@ -99,8 +102,13 @@ def limits(config: SweepConfig) -> dict[str, int]:
     return {name: limit for name, limit in wanted.items() if limit is not None}
 
 
-def overseen(config: SweepConfig) -> list[str]:
-    """A warning where the kernel would not keep them here."""
+def doubts(config: SweepConfig, document: Document, project: Path) -> list[str]:
+    """Warnings: what is allowed and odd, in the file, in the folder, and on this machine."""
+    return [*warned(config, document), *shadows(config, project), *_overseen(config)]
+
+
+def _overseen(config: SweepConfig) -> list[str]:
+    """A warning where the kernel would not keep the limits here."""
     wanted = limits(config)
     if not wanted or kept_by_kernel(wanted):
         return []

@@ -15,9 +15,10 @@ from sweep.api.space import config_text, plain
 from sweep.cli.detached import start
 from sweep.cli.rounds import begun
 from sweep.config.document import Document
-from sweep.config.load import load_document, validate, warned
-from sweep.config.preflight import require, shadows
+from sweep.config.load import load_document, validate
+from sweep.config.preflight import require
 from sweep.errors import ConfigError, NotFoundError
+from sweep.prepare import doubts
 from sweep.rundir import SweepDir
 
 _GIVEN = "the configuration"
@@ -62,8 +63,7 @@ def _file(space: Path, overrides: dict[str, Any], project: Path) -> dict[str, An
     require(config, document, project)
     what = begun(config, space, project, {})
     session.check(what.config, document.at)
-    warnings = (*warned(config, document), *shadows(config, project))
-    _say([*(f"warning: {text}" for text in warnings), *what.notes])
+    _say([*(f"warning: {text}" for text in doubts(config, document, project)), *what.notes])
     return {"space": str(space), "overrides": overrides, "started_by": {}}
 
 
@@ -77,7 +77,7 @@ def _given(keys: Mapping[str, Any], overrides: dict[str, Any], project: Path) ->
         raise ConfigError("needs a file that tells the ranges to narrow", where=_GIVEN, key="from_best", hint=hint)
     require(config, document, project)
     session.check(config, document.at)
-    _say([f"warning: {text}" for text in shadows(config, project)])
+    _say([f"warning: {text}" for text in doubts(config, document, project)])
     return {"config": config.model_dump(mode="json"), "text": config_text(document.data, _GIVEN, config.name)}
 
 

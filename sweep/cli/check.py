@@ -14,10 +14,10 @@ from rich.table import Table
 
 from sweep.cli import words
 from sweep.cli.rounds import begun
-from sweep.config.load import load_document, warned
+from sweep.config.load import load_document
 from sweep.config.model import SweepConfig
-from sweep.config.preflight import require, shadows
-from sweep.prepare import overseen, sample_command
+from sweep.config.preflight import require
+from sweep.prepare import doubts, sample_command
 from sweep.search import preview
 from sweep.session import check
 from sweep.slots.opening import open_pool
@@ -30,7 +30,7 @@ def check_file(space: Path, overrides: Mapping[str, Any], *, as_json: bool) -> N
     """Prints the space, sampled configurations with their command lines, and slots. Raises SweepError."""
     config, file = load_document(space, overrides)
     require(config, file, Path.cwd())
-    warnings = [*warned(config, file), *shadows(config, Path.cwd()), *overseen(config)]
+    warnings = doubts(config, file, Path.cwd())
     what = begun(config, space, Path.cwd(), {})
     config = what.config
     check(config, file.at)

@@ -14,8 +14,8 @@ from sweep.cli.control import failed_again, order, say
 from sweep.cli.detached import start
 from sweep.cli.rounds import begun
 from sweep.cli.screen import Screen
-from sweep.config.load import load_document, warned
-from sweep.config.preflight import preflight, require, shadows
+from sweep.config.load import load_document
+from sweep.config.preflight import preflight, require
 from sweep.config.reading import assignments
 from sweep.core.codec import to_json
 from sweep.core.events import ConfigChanged, Event, LimitsSet, ResumeAsked
@@ -23,7 +23,7 @@ from sweep.core.machine import step
 from sweep.core.model import SweepState
 from sweep.errors import UsageError
 from sweep.job import job
-from sweep.prepare import overseen
+from sweep.prepare import doubts
 from sweep.rundir import SweepDir
 from sweep.tracking.process import Spare
 
@@ -56,7 +56,7 @@ def run_file(
     require(config, document, project)
     what = begun(config, space, project, started_by)
     session.check(what.config, document.at)
-    for warning in (*warned(config, document), *shadows(config, project), *overseen(config)):
+    for warning in doubts(config, document, project):
         screen.say(f"warning: {warning}")
     for line in what.notes:
         screen.say(line)

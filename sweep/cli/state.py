@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from sweep import journal
+from sweep import journal, snapshot
 from sweep.core.events import Event, SweepOpened
 from sweep.core.machine import open_sweep, step
 from sweep.core.model import Sweep
@@ -22,12 +22,12 @@ class Followed:
             self.sweep, self._tail = told.sweep, Tail(directory.journal, told.last)
             return
         self._tail = Tail(directory.journal)
-        sweep: Sweep | None = None
+        sweep, known = snapshot.load(directory.journal) or (None, None)
         while events := list(self._tail.read()):
-            for event, _ in events:
-                if isinstance(event, SweepOpened):
+            for event, end in events:
+                if sweep is None and isinstance(event, SweepOpened):
                     sweep = open_sweep(event)
-                elif sweep is not None:
+                elif sweep is not None and (known is None or end > known.end):
                     step(sweep, event)
                 saw(event)
         self.sweep = sweep or journal.replay(directory.journal)  # which says what is wrong

@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 
 from sweep.cli.doctor.finding import Finding
 from sweep.cli.doctor.stores import database, mlflow
-from sweep.config.load import load_document, warned
+from sweep.config.load import load_document
 from sweep.config.model import SweepConfig
-from sweep.config.preflight import preflight, shadows
+from sweep.config.preflight import preflight
 from sweep.errors import ConfigError, DeviceError, SweepError
+from sweep.prepare import doubts
 from sweep.session import check
 from sweep.slots.opening import open_pool
 
@@ -28,7 +29,7 @@ def space(file: Path, folder: Path, environ: Mapping[str, str]) -> Iterator[Find
     problems = preflight(config, folder)
     for problem in problems:
         yield Finding("file", "bad", f"{document.at(problem.partition(':')[0])}: {problem}", _CORRECT)
-    for warning in (*warned(config, document), *shadows(config, folder)):
+    for warning in doubts(config, document, folder):
         yield Finding("file", "warn", warning)
     try:
         check(config, document.at)
