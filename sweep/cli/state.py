@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from sweep import journal, snapshot
 from sweep.core.events import Event, SweepOpened
 from sweep.core.machine import open_sweep, step
-from sweep.core.model import Sweep
 from sweep.rundir import SweepDir
 from sweep.tracking.tail import Tail
 
