@@ -17,10 +17,14 @@ from matplotlib import pyplot
 from written import SPACE, Written
 
 import sweep
+from sweep import snapshot
 from sweep.api import start
+from sweep.cli import state as followed
 from sweep.core import events as e
+from sweep.core import machine
 from sweep.core.model import TrialState
 from sweep.errors import JournalError, NotFoundError, SweepError, UsageError
+from sweep.journal import records
 
 matplotlib.use("Agg")
 
@@ -52,6 +56,28 @@ def test_says_what_the_state_machine_says(written: Written, tmp_path: Path) -> N
     assert [t.value for t in top] == sorted((t.value or 0.0 for t in top), reverse=True)
     assert found.checkpoint() is None
     assert dict(found.space) == dict(sweep.Space(SPACE))
+
+
+def test_what_a_snapshot_has_is_not_worked_out_again(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    written.story.train(20)
+    path = written.write().writer.path
+    snapshot.save(path, written.story.sweep, written.writer.mark)
+    state = written.story.train(30).sweep
+    written.write()
+    steps: list[e.Event] = []
+    monkeypatch.setattr(followed, "step", lambda *given: (steps.append(given[1]), machine.step(*given)))
+    found = sweep.load(written.folder)
+    count = sum(1 for _ in records(path))
+    assert 0 < len(steps) < count / 2
+    table, curves = found.dataframe().drop(columns="duration"), found.curves()  # of running trials: until now
+    assert found.counts == {kind.value: count for kind, count in state.counts.items()}
+    snapshot.beside(path).unlink()
+    whole = sweep.load(written.folder)
+    assert (
+        table.equals(whole.dataframe().drop(columns="duration"))
+        and curves.equals(whole.curves())
+        and len(curves) > 20
+    )
 
 
 def test_the_table_has_a_row_a_trial(written: Written) -> None:
