@@ -138,6 +138,8 @@ def _go_on(
     has_more = events or sweep.in_line() or sweep.room()
     if sweep.state in (SweepState.PAUSED, SweepState.DRAINING) or (sweep.state.ended and has_more):
         events.append(ResumeAsked(0.0))
+    elif sweep.state.ended and sweep.rules.metrics:
+        screen.say(f"it has ended; `sweep resume {sweep.id} --trials {len(sweep.trials) + 20}` would extend it")
     if events and rundir.locked(directory.controller_lock):
         for event in events:
             order(directory, event)
