@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import mlflow
 import optuna
@@ -80,7 +80,9 @@ class Ended:
     run: tuple[Any, ...] | None  # MLflow's: params, status, reports
 
 
-def run(folder: Path, *words: str, env: Mapping[str, str] = os.environ) -> subprocess.Popen[bytes]:
+def run(
+    folder: Path, *words: str, env: Mapping[str, str] = os.environ, out: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
     """A `sweep` command in this folder, or (with the path of a script first) one that stands for it."""
     program = [] if words[0].endswith(".py") else ["-m", "sweep.cli"]
     return subprocess.Popen(
@@ -88,7 +90,7 @@ def run(folder: Path, *words: str, env: Mapping[str, str] = os.environ) -> subpr
         cwd=folder,
         env={**env, "SWEEP_LOCK_DIR": str(folder / "locks")},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.PIPE,
     )
 
@@ -119,11 +121,16 @@ def disturbed(
 
 
 def _begin(
-    folder: Path, space: str, trials: int, env: Mapping[str, str], *instead: str
+    folder: Path,
+    space: str,
+    trials: int,
+    env: Mapping[str, str],
+    *instead: str,
+    out: int | IO[bytes] = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "space.yaml").write_text(space.replace("{trials}", str(trials)))
-    return run(folder, *instead, "run", "space.yaml", "--json", env=env)
+    return run(folder, *instead, "run", "space.yaml", "--json", env=env, out=out)
 
 
 def directory(folder: Path) -> SweepDir:
@@ -253,21 +260,34 @@ class Many:
     lost: int  # launches that died with a nursery, and were made again
 
 
-def many(folder: Path, trials: int, every: int, seed: int, env: Mapping[str, str] = os.environ) -> Many:
-    """Trials of no work on 8 slots, and a kill -9 of the controller whenever about so many more have ended."""
-    chance, kills, begun, journal = random.Random(seed), 0, time.monotonic(), Tail(directory(folder).journal)
-    process = _begin(folder, MANY, trials, env)
+def _killed(
+    folder: Path, trials: int, every: int, chance: random.Random, env: Mapping[str, str], said: IO[bytes]
+) -> int:
+    """How often it was killed until it ended."""
+    kills, journal = 0, Tail(directory(folder).journal)
+    process = _begin(folder, MANY, trials, env, out=said)
     while True:
         wanted = journal.ends() + chance.randint(1, 2 * every)
         until(partial(_is_due, process, journal, wanted), "trials to end")
         process.kill()
-        said, words = process.communicate()
+        _, words = process.communicate()
         if process.returncode != -signal.SIGKILL:
-            break
+            assert process.returncode == 0, words.decode()
+            return kills
         kills += 1
-        process = run(folder, "resume", "--json", env=env)
-    assert process.returncode == 0, words.decode()
-    document = json.loads(said)
+        said.seek(0)
+        said.truncate()
+        process = run(folder, "resume", "--json", env=env, out=said)
+
+
+def many(folder: Path, trials: int, every: int, seed: int, env: Mapping[str, str] = os.environ) -> Many:
+    """Trials of no work on 8 slots, and a kill -9 of the controller whenever about so many more have ended."""
+    begun = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "said.json").open("w+b") as said:  # a document of 2,000 trials is more than a pipe takes
+        kills = _killed(folder, trials, every, random.Random(seed), env, said)
+        said.seek(0)
+        document = json.loads(said.read())
     is_whole(folder, document)
     assert document["counts"]["COMPLETE"] == trials
     for ours, theirs in zip(document["trials"], load_study(document).trials, strict=True):

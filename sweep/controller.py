@@ -144,7 +144,10 @@ class Controller:
             ready = self._selector.select(self._patience())
             woken = time.monotonic()
             for key, _ in ready:
+                live = len(self.sweep.live)
                 key.data()
+                if len(self.sweep.live) < live and len(ready) > 1:
+                    self._turn()  # its slot need not wait until the others that ended with it are looked at
         self._hand_to_sampler()
         self._show()  # once more, for what was noted in the last moment
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import takewhile
@@ -20,10 +21,11 @@ _CANNOT_END = (e.Noted, e.RunLinked, e.Enqueued, e.ConfigChanged)
 
 
 class PlainLines:
-    """A `ports.View`. What cannot be written (a closed pipe) is dropped: the sweep goes on."""
+    """A `ports.View`. What nobody takes (a closed pipe, a pager, Ctrl-S) is dropped: the sweep goes on."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._dropped = 0
         self._last = 0.0
         self._notices: tuple[str, ...] = ()
 
@@ -39,13 +41,28 @@ class PlainLines:
             self._print([heartbeat(sweep, now)], now)
 
     def _print(self, texts: list[str], now: float) -> None:
-        if texts:
-            self._last = now
-            try:
-                self._out.write("".join(f"{text}\n" for text in texts))
-                self._out.flush()
-            except (OSError, ValueError):
-                pass
+        if not texts:
+            return
+        self._last = now
+        if not _takes(self._out):
+            self._dropped += len(texts)
+            return
+        if self._dropped:
+            texts = [_at(now, f"{words.plural(self._dropped, 'line')} could not be shown"), *texts]
+            self._dropped = 0
+        try:
+            self._out.write("".join(f"{text}\n" for text in texts))
+            self._out.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def _takes(out: TextIO) -> bool:
+    """Whether a write would not wait for a reader (a pipe takes 4 KiB more then, pipe(7))."""
+    try:
+        return bool(select.select([], [out.fileno()], [], 0)[1])
+    except (OSError, ValueError):
+        return True  # no file, or closed: the write will say so
 
 
 def _new(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,20 @@ class Watched:
         self._read += len(text)
         assert all(re.match(r"\d\d:\d\d:\d\d  \S", line) for line in text.splitlines())
         return [line[10:] for line in text.splitlines()]
+
+
+def test_who_does_not_read_holds_nothing_up() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as told, os.fdopen(writer, "w") as out:
+        view = PlainLines(out)
+        for _ in range(300):
+            view.picture(Story().sweep, START, ["x" * 1000])
+            view.picture(Story().sweep, START, [])
+        first = told.read(1 << 20)
+        view.picture(Story().sweep, START, ["there again"])
+        lines = told.read(1 << 20).decode().splitlines()
+    missed = 300 - first.count(b"\n")
+    assert missed > 200 and [line[10:] for line in lines] == [f"{missed} lines could not be shown", "there again"]
 
 
 def test_a_trial_from_start_to_end() -> None:
