@@ -13,7 +13,6 @@ import os
 import sys
 import time
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 from sweep.rundir import SweepDir
@@ -34,16 +33,6 @@ NICENESS = 10  # trials come first
 TIMEOUT = "10"  # seconds a server may take for an answer, unless the user says otherwise
 
 
-def _step_back() -> None:
-    """Where the kernel groups processes by session (sched(7), autogroup), nice counts within a session only.
-
-    Not before it is ready: where the trials take all cores, its imports alone would take a minute.
-    """
-    if os.getsid(0) == os.getpid():  # ours alone, not a terminal's
-        with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(NICENESS))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sweep.tracking", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", help="the sweep's folder")
@@ -61,8 +50,6 @@ def main() -> int:
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]  # importing one of them fails
 
     from sweep.tracking.follower import Follower
-
-    _step_back()
 
     link = Link(arguments.fd)
     folder = arguments.folder

@@ -213,7 +213,7 @@ def test_attach_shows_what_happens_and_stops_nothing(
     first.send_signal(signal.SIGINT)
     assert "goes on" in project.end(first).out
     second = project.start("attach", "--plain")
-    time.sleep(0.5)
+    time.sleep(3.0)
     project.write("go", "")
     done = project.end(second)
     assert done.code == 0 and "trial 1 complete" in done.out and "s-1 finished" in done.out
