@@ -23,10 +23,9 @@ from sweep.core.model import Sweep
 from sweep.errors import SweepError
 from sweep.ports import View
 from sweep.rundir import SweepDir
-from sweep.tracking.lag import lag_of
+from sweep.tracking.lag import CATCH_UP, lag_of
 
 POLL = 0.2  # seconds
-CATCH_UP = 60.0  # seconds that the end of a sweep waits for MLflow
 WIDTH, HEIGHT = 100, 34  # cells and lines of the picture in a notebook
 _PAGE = '<pre style="line-height:1.25;font-family:monospace;white-space:pre;overflow-x:auto">{code}</pre>'
 

@@ -20,12 +20,10 @@ from sweep.cli.plain import PlainLines
 from sweep.notify import tell
 from sweep.ports import View
 from sweep.session import Session
-from sweep.tracking.lag import lag_of
+from sweep.tracking.lag import CATCH_UP, lag_of
 
 if TYPE_CHECKING:
     from sweep.cli.live import LiveTable
-
-CATCH_UP = 60.0  # seconds that the end of a sweep waits for MLflow
 
 
 class Screen:

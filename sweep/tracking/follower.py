@@ -40,8 +40,6 @@ from sweep.tracking.uri import redacted, tracking_uri
 TICK = 0.1  # seconds between looks at the journal
 GRACE = 86400.0  # how long a store in trouble is tried after the sweep's end, seconds
 PATIENCE = 2.0  # how long the lock of a controller that is gone may be held before it is another one's, seconds
-REST = 1.0  # seconds between two looks at the journal's news
-LONGEST_HOLD = 0.7  # how much later it may be if the journal grows, seconds
 USAGE = 5.0  # seconds between looks at what attempts use
 log = logging.getLogger("sweep.tracking")
 
@@ -62,7 +60,6 @@ class Follower:
         self.closed = False  # the sweep's own run has its last status
         self.best_sent = False
         self._gone_since: float | None = None
-        self._due = 0.0  # when there is to be a look at what is new
         self._deadline: float | None = None
         self._usage_due = 0.0
         self._saved_lag: dict[str, Any] = {}
@@ -77,8 +74,6 @@ class Follower:
             busy = not trouble and (self.reader.more or self.memory.owed)
             for message in self.link.wait(0.0 if busy else TICK):
                 self._hear(message)
-            if not busy and self._disturbs():
-                continue
             if self._displaced():
                 log.info("another controller has taken over; its follower goes on from here")
                 return 0
@@ -113,17 +108,6 @@ class Follower:
             self.wanted_looks.append((int(trial), int(attempt)))
         elif "ending" in message:
             self.ending = message
-
-    def _disturbs(self) -> bool:
-        """Whether what is new had better wait. Many small batches cost more than one. While trials end and start,
-        which the journal's growth at every look tells, they need the cores more. Neither is without end.
-        """
-        now, grows = time.monotonic(), self.reader.grew()
-        asked = self.ending or self.wanted_runs or self.wanted_looks or not self.link.open
-        if not asked and now < self._due + (LONGEST_HOLD if grows else 0.0):
-            return True
-        self._due = now + REST
-        return False
 
     def _displaced(self) -> bool:
         """Whether our controller is gone and another drives the sweep. (A dying one holds its lock a moment.)"""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sweep.rundir import SweepDir, locked, read_json
 
 OUTAGE = 2.0  # seconds
+CATCH_UP = 60.0  # seconds that the end of a sweep waits for MLflow
 _READ = 1 << 20
 
 

@@ -33,15 +33,9 @@ class Reader:
         self._tail = Tail(self.directory.journal)
         self._usage = Usage(self.directory)
         self._sent_lines = 0
-        self._seen = 0  # bytes
         self._fed = 0  # events that were not sent yet
         self._limit = FEWEST
         self.mirror = None
-
-    def grew(self) -> bool:
-        """Whether the journal is longer than at the last look."""
-        before, self._seen = self._seen, self._tail.size()
-        return self._seen > before
 
     def rewind(self) -> None:
         """Begins with the journal's first line again, and has all of it sent."""

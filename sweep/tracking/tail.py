@@ -74,9 +74,6 @@ class Tail:
                     self._counted += len(data)
         return max(0, self._lines - self.taken)
 
-    def size(self) -> int:
-        return self._stat()[0]
-
     def caught_up(self) -> bool:
         """Whether everything that can be read has been read."""
         now = size, _ = self._stat()
